@@ -1,0 +1,20 @@
+//! Bounds fixed at compile time; what an operator may set stands in the configuration instead.
+
+/// The worker's copy buffer, bytes: copying and splicing break even here, and larger buffers lose
+/// to cache misses.
+pub const SCRATCH_BYTES: usize = 32 * 1024;
+
+/// The size asked for a pipe, bytes; also the most that one splice moves.
+pub const PIPE_BYTES: usize = 1024 * 1024;
+
+/// What all pipes of an unprivileged user may hold together, bytes (`pipe-user-pages-soft`).
+pub const PIPE_BYTES_ALL: usize = 64 * 1024 * 1024;
+
+/// What one direction may move before its worker turns to other sessions, bytes.
+pub const TURN_BYTES: usize = 1024 * 1024;
+
+/// Connections accepted from one socket before its worker turns to other work.
+pub const ACCEPTS_PER_TURN: usize = 64;
+
+/// Backends that one session may try at the most (`connect.attempts`).
+pub const CONNECT_ATTEMPTS_MAX: usize = 16;

@@ -1,0 +1,120 @@
+//! Why a session ended: a closed set that the log, the metrics and the manual share.
+
+/// The end of a session, as one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Both sides finished.
+    Eof,
+    /// The client's connection was reset or broke.
+    ClientReset,
+    /// The backend's connection was reset or broke.
+    BackendReset,
+    /// Silent in both directions for `idle`.
+    Idle,
+    /// One side had finished and the other was silent for `half_closed`.
+    HalfClosed,
+    /// The backend sent nothing within `first_byte`.
+    FirstByte,
+    /// Older than `max_lifetime`.
+    Lifetime,
+    /// The pool has no backend that may be tried.
+    NoBackend,
+    /// The last backend tried refused the connection.
+    ConnectRefused,
+    /// The last backend tried did not answer in time.
+    ConnectTimeout,
+    /// The last backend tried cannot be reached.
+    ConnectUnreachable,
+    /// The drain time of a stop ran out.
+    Drain,
+    /// A fault of ringlane itself.
+    Internal,
+}
+
+/// Who ended a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The client.
+    Client,
+    /// The backend.
+    Backend,
+    /// Ringlane: a timeout, a limit, a stop.
+    Us,
+}
+
+impl Reason {
+    /// Every reason, in the order of the manual.
+    pub const ALL: [Self; 13] = [
+        Self::Eof,
+        Self::ClientReset,
+        Self::BackendReset,
+        Self::Idle,
+        Self::HalfClosed,
+        Self::FirstByte,
+        Self::Lifetime,
+        Self::NoBackend,
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::ConnectUnreachable,
+        Self::Drain,
+        Self::Internal,
+    ];
+
+    /// The word in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Eof => "eof",
+            Self::ClientReset => "client_reset",
+            Self::BackendReset => "backend_reset",
+            Self::Idle => "idle",
+            Self::HalfClosed => "half_closed",
+            Self::FirstByte => "first_byte",
+            Self::Lifetime => "lifetime",
+            Self::NoBackend => "no_backend",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ConnectUnreachable => "connect_unreachable",
+            Self::Drain => "drain",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether the session never reached a backend.
+    pub const fn is_rejection(self) -> bool {
+        matches!(
+            self,
+            Self::NoBackend
+                | Self::ConnectRefused
+                | Self::ConnectTimeout
+                | Self::ConnectUnreachable
+        )
+    }
+
+    /// The place in [`Reason::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Side {
+    /// The word in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Backend => "backend",
+            Self::Us => "us",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_stands_at_its_index() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), index);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The configuration with every default filled in and every reference checked.
+//!
+//! Nothing here can mean "default", and no two fields can contradict each other.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::address::{Address, Endpoint};
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// `[global]`
+    pub global: Global,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[log]`
+    pub log: Log,
+    /// `[[listener]]`, in the file's order.
+    pub listeners: Vec<Listener>,
+    /// `[pool.NAME]`, in the order of their names.
+    pub pools: Vec<Pool>,
+}
+
+/// `[global]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Global {
+    /// Worker threads; at least 1.
+    pub workers: usize,
+    /// Whether worker n stays on the nth core that the process may run on.
+    pub pin: bool,
+    /// What the workers wait with.
+    pub driver: Driver,
+    /// How a stop goes.
+    pub shutdown: Shutdown,
+    /// DNS servers to ask instead of the system's; empty: the system's.
+    pub nameservers: Vec<SocketAddr>,
+}
+
+/// `global.driver`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring where the kernel allows it, else epoll.
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// `[global.shutdown]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long to go on accepting after readiness has failed; may be zero.
+    pub pre_stop: Duration,
+    /// How long sessions may go on after accepting has stopped; may be zero.
+    pub drain: Duration,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Where the admin listener is; `None`: off.
+    pub listen: Option<Endpoint>,
+    /// The file whose content must be presented as bearer token to change anything; `None`: nothing
+    /// may be changed but over a loopback address or a unix socket.
+    pub token_file: Option<PathBuf>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// The least severe of the program's own messages that is written.
+    pub level: Level,
+    /// Where session lines go.
+    pub sessions: SessionLog,
+    /// How a session line looks.
+    pub format: Format,
+    /// When a session line is written.
+    pub on: LogOn,
+}
+
+/// `log.level`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Only what stops ringlane from working.
+    Error,
+    /// What an operator should look at, too.
+    Warn,
+    /// What an operator did, too.
+    Info,
+    /// What a developer wants, too.
+    Debug,
+}
+
+/// `log.sessions`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionLog {
+    /// No session lines.
+    Off,
+    /// To standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// `key=value` pairs.
+    Text,
+}
+
+/// `log.on`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogOn {
+    /// One line when a session ends.
+    Close,
+    /// One line when it begins, too.
+    OpenAndClose,
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Unique among listeners.
+    pub name: Arc<str>,
+    /// Every address, port ranges spelt out; at least one, no two alike among all listeners.
+    pub listen: Vec<Endpoint>,
+    /// The name of a pool in [`Model::pools`].
+    pub pool: Arc<str>,
+    /// How bytes are moved.
+    pub relay: Relay,
+    /// How long a session may do what.
+    pub timeouts: Timeouts,
+    /// How the listening sockets are set up.
+    pub socket: SocketOptions,
+}
+
+/// `listener.relay`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relay {
+    /// Copy small messages, splice bulk.
+    Auto,
+    /// Splice everything.
+    Splice,
+    /// Copy everything.
+    Copy,
+}
+
+/// `listener.timeouts`; no duration here is zero.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timeouts {
+    /// Silence in both directions.
+    pub idle: Duration,
+    /// Silence after one side has finished.
+    pub half_closed: Duration,
+    /// From the backend's connection to its first byte; `None`: off.
+    pub first_byte: Option<Duration>,
+    /// From accept to close; `None`: off.
+    pub max_lifetime: Option<Duration>,
+    /// How far the lifetime of one session may be off either way, percent, 0 to 100.
+    pub lifetime_jitter: u8,
+}
+
+/// How listening sockets are set up; accepted sockets inherit the TCP part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Connections that may wait to be accepted, each socket.
+    pub backlog: u32,
+    /// Wake only when the client has sent something, for so long; `None`: off.
+    pub defer_accept: Option<Duration>,
+    /// Connections whose first bytes came in their SYN that may wait; `None`: off.
+    pub fastopen: Option<u32>,
+    /// Send small segments at once.
+    pub nodelay: bool,
+    /// Probe silent peers; `None`: off.
+    pub keepalive: Option<Keepalive>,
+    /// Accept connections to addresses that are not ours (IP_TRANSPARENT).
+    pub transparent: bool,
+    /// Multipath TCP where the kernel has it.
+    pub mptcp: bool,
+    /// An IPv6 address takes no IPv4 connections.
+    pub v6only: bool,
+    /// Permission bits of unix sockets.
+    pub unix_mode: u32,
+}
+
+/// TCP keepalive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe; whole seconds.
+    pub idle: Duration,
+    /// Between probes; whole seconds.
+    pub interval: Duration,
+    /// Unanswered probes before the connection counts as broken.
+    pub count: u32,
+}
+
+/// `[pool.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// Unique among pools.
+    pub name: Arc<str>,
+    /// How a backend is chosen.
+    pub balance: Balance,
+    /// In the file's order; at least one; names and addresses unique within the pool.
+    pub backends: Vec<Backend>,
+    /// How connections to backends are made.
+    pub connect: Connect,
+    /// Retries allowed, percent of the connections of the last 10 s; never less than 3 a second.
+    pub retry_budget: u8,
+    /// The local address of connections to backends; `None`: the kernel's choice.
+    pub source: Option<IpAddr>,
+}
+
+/// `pool.balance`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// In turn, by weight.
+    RoundRobin,
+    /// The fewest active connections for its weight.
+    LeastConnections,
+    /// The better of two chosen at random by weight.
+    RandomTwo,
+    /// By the client's address, so that a client stays with its backend.
+    SourceHash {
+        /// How many leading bits of an IPv6 address count: 1 to 128.
+        ipv6_prefix: u8,
+    },
+    /// The first in the file's order that can be used.
+    First,
+}
+
+/// `pool.connect`; no duration here is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// One attempt.
+    pub timeout: Duration,
+    /// Backends tried at the most, 1 to [`crate::base::limits::CONNECT_ATTEMPTS_MAX`].
+    pub attempts: u8,
+    /// All attempts together.
+    pub total: Duration,
+}
+
+/// `[[pool.NAME.backend]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// Unique within the pool; the address where the file gives no name.
+    pub name: Arc<str>,
+    /// Where it is.
+    pub address: Address,
+    /// Its share; 0 takes no new connections.
+    pub weight: u16,
+    /// Used only when no lower tier can be.
+    pub tier: u8,
+}
