@@ -2,3 +2,5 @@
 
 pub mod base;
 pub mod config;
+pub mod io;
+pub mod sys;

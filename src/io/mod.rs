@@ -1,0 +1,9 @@
+//! How a worker waits, and the per-worker memory that bytes pass through.
+
+pub mod deadline;
+pub mod join;
+pub mod lane;
+pub mod pipes;
+pub mod socket;
+pub mod unwind;
+pub mod wheel;

@@ -1,0 +1,240 @@
+//! A timer wheel: every session of a worker, in the order in which they next need a look.
+//!
+//! Entering, leaving and moving cost a few nanoseconds and allocate only when the number of entries
+//! exceeds its previous peak. A visit may come early, never late by more than one slot and the time
+//! between two calls of [`Wheel::advance`]; the visited entry says when to come again.
+
+use std::time::Duration;
+
+use crate::base::clock::Instant;
+
+/// How exact the wheel is.
+pub const SLOT: Duration = Duration::from_millis(25);
+
+/// How far the wheel sees: 51 s; later entries are visited on the way.
+const SLOTS: usize = 2048;
+const SLOTS_NUMBER: u64 = SLOTS as u64;
+
+const NONE: u32 = u32::MAX;
+
+/// The place of an entry, until it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key(u32);
+
+/// Values with the time of their next visit.
+pub struct Wheel<T> {
+    /// The first entry of each slot's list.
+    slots: Box<[u32]>,
+    entries: Vec<Entry<T>>,
+    /// The first of the unused entries, which are chained by `next`.
+    unused: u32,
+    /// The last slot number that was visited.
+    visited: u64,
+    length: usize,
+}
+
+struct Entry<T> {
+    value: Option<T>,
+    slot: usize,
+    previous: u32,
+    next: u32,
+}
+
+impl<T> Wheel<T> {
+    /// An empty wheel whose time begins at `now`.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            slots: vec![NONE; SLOTS].into_boxed_slice(),
+            entries: Vec::new(),
+            unused: NONE,
+            visited: slot_number(now),
+            length: 0,
+        }
+    }
+
+    /// How many values are in.
+    pub const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether no value is in.
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// All values, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().filter_map(|entry| entry.value.as_ref())
+    }
+
+    /// Puts a value in, to be visited at `due`.
+    pub fn insert(&mut self, due: Instant, value: T) -> Key {
+        let index = self.unused;
+        let index = if index == NONE {
+            let index = u32::try_from(self.entries.len()).expect("fewer sessions than descriptors");
+            self.entries.push(Entry::vacant());
+            index
+        } else {
+            self.unused = self.entry(index).next;
+            index
+        };
+        self.entry(index).value = Some(value);
+        self.length += 1;
+        self.link(index, due);
+        Key(index)
+    }
+
+    /// Takes a value out.
+    pub fn remove(&mut self, key: Key) -> Option<T> {
+        let value = self.entry(key.0).value.take()?;
+        self.unlink(key.0);
+        self.entry(key.0).next = self.unused;
+        self.unused = key.0;
+        self.length -= 1;
+        Some(value)
+    }
+
+    /// Changes when a value is visited next.
+    pub fn postpone(&mut self, key: Key, due: Instant) {
+        if self.entry(key.0).value.is_some() {
+            self.unlink(key.0);
+            self.link(key.0, due);
+        }
+    }
+
+    /// Visits every value that is due by `now`; `visit` returns when to come again.
+    pub fn advance(&mut self, now: Instant, mut visit: impl FnMut(&T) -> Instant) {
+        let target = slot_number(now);
+        // After a standstill longer than the wheel, once around visits all.
+        self.visited = self.visited.max(target.saturating_sub(SLOTS_NUMBER));
+        while self.visited < target {
+            self.visited += 1;
+            let slot = slot_index(self.visited);
+            let mut index = std::mem::replace(&mut self.slots[slot], NONE);
+            while index != NONE {
+                let next = self.entry(index).next;
+                let due = self.entry(index).value.as_ref().map(&mut visit);
+                self.link(index, due.unwrap_or(now));
+                index = next;
+            }
+        }
+    }
+
+    fn link(&mut self, index: u32, due: Instant) {
+        // Rounded up, so that a visit never finds that it came too early by a part of a slot.
+        let number = slot_number(due) + 1;
+        let number = number.clamp(self.visited + 1, self.visited + SLOTS_NUMBER - 1);
+        let slot = slot_index(number);
+        let next = std::mem::replace(&mut self.slots[slot], index);
+        if next != NONE {
+            self.entry(next).previous = index;
+        }
+        let entry = self.entry(index);
+        entry.slot = slot;
+        entry.previous = NONE;
+        entry.next = next;
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let entry = self.entry(index);
+        let (slot, previous, next) = (entry.slot, entry.previous, entry.next);
+        if previous == NONE {
+            self.slots[slot] = next;
+        } else {
+            self.entry(previous).next = next;
+        }
+        if next != NONE {
+            self.entry(next).previous = previous;
+        }
+    }
+
+    fn entry(&mut self, index: u32) -> &mut Entry<T> {
+        &mut self.entries[index as usize]
+    }
+}
+
+impl<T> Entry<T> {
+    const fn vacant() -> Self {
+        Self {
+            value: None,
+            slot: 0,
+            previous: NONE,
+            next: NONE,
+        }
+    }
+}
+
+const fn slot_number(at: Instant) -> u64 {
+    const SLOT_NANOS: u64 = SLOT.subsec_nanos() as u64;
+    at.as_nanos() / SLOT_NANOS
+}
+
+fn slot_index(number: u64) -> usize {
+    usize::try_from(number % SLOTS_NUMBER).expect("below the number of slots")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::base::random::Random;
+
+    #[test]
+    fn values_are_visited_within_a_slot_of_their_time_and_until_removed() {
+        let mut random = Random::new(11);
+        let mut now = Instant::from_millis(1_000_000);
+        let mut wheel = Wheel::new(now);
+        let mut keys = BTreeMap::new();
+        let due = RefCell::new(BTreeMap::new());
+        for step in 0..20_000_u64 {
+            if random.below(2) == 0 {
+                let at = now + Duration::from_millis(random.below(120_000));
+                keys.insert(step, wheel.insert(at, step));
+                due.borrow_mut().insert(step, at);
+            } else if random.below(2) == 0
+                && let Some((&name, &key)) = keys.iter().next()
+            {
+                assert_eq!(wheel.remove(key), Some(name));
+                keys.remove(&name);
+                due.borrow_mut().remove(&name);
+            }
+            now = now + Duration::from_millis(random.below(60));
+            wheel.advance(now, |name| {
+                let mut due = due.borrow_mut();
+                let at = due[name];
+                if now < at {
+                    return at;
+                }
+                assert!(
+                    now - at <= SLOT * 2 + Duration::from_millis(60),
+                    "late: {name}"
+                );
+                let later = now + Duration::from_secs(50);
+                due.insert(*name, later);
+                later
+            });
+            assert_eq!(wheel.len(), keys.len());
+            let overdue = due.borrow().values().any(|&at| at + SLOT * 2 < now);
+            assert!(!overdue, "step {step}");
+        }
+        assert_eq!(wheel.values().count(), keys.len());
+    }
+
+    #[test]
+    fn standstill_longer_than_the_wheel_visits_each_value_once() {
+        let start = Instant::from_millis(5_000);
+        let mut wheel = Wheel::new(start);
+        for value in 0..100_u64 {
+            wheel.insert(start + Duration::from_millis(value * 400), value);
+        }
+        let mut visits = vec![0; 100];
+        let now = start + Duration::from_secs(3_600);
+        wheel.advance(now, |&value| {
+            visits[usize::try_from(value).unwrap()] += 1;
+            now + Duration::from_secs(60)
+        });
+        assert_eq!(visits, vec![1; 100]);
+    }
+}

@@ -1,0 +1,10 @@
+//! System calls, and the only unsafe code: every wrapper here is safe whatever its caller does.
+
+#![expect(unsafe_code, reason = "the one place for it")]
+
+pub mod filter;
+pub mod listening;
+pub mod pipe;
+pub mod process;
+pub mod socket;
+pub mod wake;
