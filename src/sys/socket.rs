@@ -245,8 +245,11 @@ mod tests {
             assert!(!is_broken(theirs.as_fd()));
             reset(ours.as_fd());
             assert!(is_broken(theirs.as_fd()));
-            let error = theirs.read(&mut [0; 8]).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+            if !finished_before {
+                // After a FIN the kernel answers reads with the end of the stream for ever.
+                let error = theirs.read(&mut [0; 8]).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+            }
         }
     }
 
