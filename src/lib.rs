@@ -1,4 +1,5 @@
 //! ringlane: a layer-4 TCP and TLS load balancer on a thread-per-core io_uring runtime.
 
+pub mod backend;
 pub mod base;
 pub mod config;
