@@ -1,0 +1,146 @@
+//! The members of one tier with their tables, and which of them one walk may still choose.
+
+use std::cmp::Ordering;
+
+use super::Member;
+use super::maglev::Maglev;
+use super::wheel::Wheel;
+use crate::base::clock::Instant;
+use crate::base::limits::CONNECT_ATTEMPTS_MAX;
+use crate::base::random::Random;
+use crate::config::model::Balance;
+
+/// Draws before the whole tier is looked at: with half of a tier gone, one choice in 256 gets there.
+const DRAWS_MAX: usize = 8;
+
+/// Members of one tier, all of weight above 0, in the file's order; never empty. An index into them
+/// is called a place.
+#[derive(Debug)]
+pub(super) struct Tier {
+    pub(super) members: Box<[Member]>,
+    pub(super) wheel: Wheel,
+    /// Only for `source_hash`, and only where there is a choice.
+    pub(super) maglev: Option<Maglev>,
+}
+
+impl Tier {
+    pub(super) fn new(balance: Balance, members: Vec<Member>) -> Self {
+        let weights: Vec<u16> = members.iter().map(|member| member.weight).collect();
+        let hashes = matches!(balance, Balance::SourceHash { .. }) && members.len() > 1;
+        Self {
+            wheel: Wheel::new(&weights),
+            maglev: hashes.then(|| Maglev::new(&members)),
+            members: members.into_boxed_slice(),
+        }
+    }
+
+    pub(super) fn load(&self, place: usize) -> Load {
+        let member = &self.members[place];
+        Load {
+            active: u64::from(member.backend.active()),
+            weight: u64::from(member.weight),
+        }
+    }
+}
+
+/// Which members a walk looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// Those that have not failed lately.
+    Fresh,
+    /// Those that are left. It does not ask for a failure, which may have been forgotten since the
+    /// first pass: nobody may fall between the two.
+    Any,
+}
+
+/// The places that a walk has yielded in the present tier.
+#[derive(Debug, Default)]
+pub(super) struct Tried {
+    places: [usize; CONNECT_ATTEMPTS_MAX],
+    len: usize,
+}
+
+impl Tried {
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The walk ends after [`CONNECT_ATTEMPTS_MAX`] pushes.
+    pub(super) const fn push(&mut self, place: usize) {
+        self.places[self.len] = place;
+        self.len += 1;
+    }
+
+    fn contains(&self, place: usize) -> bool {
+        self.places[..self.len].contains(&place)
+    }
+}
+
+/// What an algorithm may choose from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidates<'a> {
+    pub(super) tier: &'a Tier,
+    pub(super) tried: &'a Tried,
+    pub(super) pass: Pass,
+    pub(super) now: Instant,
+}
+
+impl Candidates<'_> {
+    pub(super) fn allows(&self, place: usize) -> bool {
+        let backend = &self.tier.members[place].backend;
+        !self.tried.contains(place)
+            && (self.pass == Pass::Any || !backend.recently_failed(self.now))
+    }
+
+    /// The first of a few draws that suits, else any that does, by weight; `None` if none does.
+    ///
+    /// Drawing again spreads the share of a member that does not suit over all others; taking its
+    /// neighbour would double the neighbour's.
+    pub(super) fn settle(
+        &self,
+        random: &mut Random,
+        mut draw: impl FnMut(&mut Random) -> usize,
+        suits: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        for _ in 0..DRAWS_MAX {
+            let place = draw(random);
+            if suits(place) {
+                return Some(place);
+            }
+        }
+        self.sample(random, suits)
+    }
+
+    /// One of those that suit, each as likely as its weight, in one look at every member.
+    pub(super) fn sample(
+        &self,
+        random: &mut Random,
+        suits: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let mut weights = 0;
+        let mut chosen = None;
+        for (place, member) in self.tier.members.iter().enumerate() {
+            if suits(place) {
+                weights += u64::from(member.weight);
+                if random.below(weights) < u64::from(member.weight) {
+                    chosen = Some(place);
+                }
+            }
+        }
+        chosen
+    }
+}
+
+/// Connections for the weight; the least is the best.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    active: u64,
+    weight: u64,
+}
+
+impl Load {
+    /// Compares the quotients without dividing; 32 bits times 16 cannot overflow.
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        (self.active * other.weight).cmp(&(other.active * self.weight))
+    }
+}

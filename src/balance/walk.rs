@@ -1,0 +1,113 @@
+//! The order in which one session tries backends: tier by tier, those that failed lately last.
+
+use std::iter::FusedIterator;
+use std::sync::Arc;
+
+use super::tier::{Candidates, Pass, Tier, Tried};
+use super::{
+    Ask, Balancer, Rotation, first, least_connections, random_two, round_robin, source_hash,
+};
+use crate::backend::Backend;
+use crate::base::clock::Instant;
+use crate::base::limits::CONNECT_ATTEMPTS_MAX;
+use crate::base::random::Random;
+use crate::config::model::Balance;
+
+/// Yields each usable backend at most once, best first, and at most [`CONNECT_ATTEMPTS_MAX`] of
+/// them; a lower tier wholly before the next, and in a tier those that have not
+/// [recently failed](Backend::recently_failed) first.
+///
+/// Each backend is chosen when it is asked for, by the facts of that moment.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    balancer: &'a Balancer,
+    rotation: &'a Rotation,
+    /// The client's place in the tables of `source_hash`; `None` for other balancers, and for
+    /// clients without an address.
+    key: Option<u64>,
+    now: Instant,
+    random: Random,
+    tier: usize,
+    pass: Pass,
+    /// Of this tier only, as a walk never comes back to an earlier one.
+    tried: Tried,
+    left: usize,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(balancer: &'a Balancer, rotation: &'a Rotation, ask: Ask) -> Self {
+        let key = match (balancer.balance, ask.source) {
+            (Balance::SourceHash { ipv6_prefix }, Some(source)) => {
+                Some(source_hash::key(source, ipv6_prefix))
+            }
+            _ => None,
+        };
+        Self {
+            balancer,
+            rotation,
+            key,
+            now: ask.now,
+            random: Random::new(ask.seed),
+            tier: 0,
+            pass: Pass::Fresh,
+            tried: Tried::default(),
+            left: CONNECT_ATTEMPTS_MAX,
+        }
+    }
+
+    fn pick(&mut self, tier: &'a Tier) -> Option<usize> {
+        let candidates = Candidates {
+            tier,
+            tried: &self.tried,
+            pass: self.pass,
+            now: self.now,
+        };
+        let random = &mut self.random;
+        match (self.balancer.balance, self.key) {
+            (Balance::SourceHash { .. }, Some(key)) => source_hash::pick(&candidates, key),
+            (Balance::RoundRobin | Balance::SourceHash { .. }, _) => {
+                round_robin::pick(&candidates, self.rotation, random)
+            }
+            (Balance::LeastConnections, _) => {
+                least_connections::pick(&candidates, self.rotation, random)
+            }
+            (Balance::RandomTwo, _) => random_two::pick(&candidates, random),
+            (Balance::First, _) => first::pick(&candidates),
+        }
+    }
+
+    fn advance(&mut self) {
+        match self.pass {
+            Pass::Fresh => self.pass = Pass::Any,
+            Pass::Any => {
+                self.pass = Pass::Fresh;
+                self.tier += 1;
+                self.tried = Tried::default();
+            }
+        }
+    }
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = &'a Arc<Backend>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let balancer = self.balancer;
+        while self.left > 0
+            && let Some(tier) = balancer.tiers.get(self.tier)
+        {
+            // A tier that is used up costs no draws, so they stay in step with the sessions.
+            let untried = self.tried.len() < tier.members.len();
+            let place = if untried { self.pick(tier) } else { None };
+            if let Some(place) = place {
+                self.tried.push(place);
+                self.left -= 1;
+                return Some(&tier.members[place].backend);
+            }
+            self.advance();
+        }
+        None
+    }
+}
+
+impl FusedIterator for Walk<'_> {}
