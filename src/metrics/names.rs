@@ -1,0 +1,249 @@
+//! Every metric that ringlane exports: its name, kind, unit and help text.
+
+use metrics::Unit;
+
+/// Distinct values of labels from the configuration that one metric may carry; what is beyond is
+/// summed under [`OTHER`].
+pub const VALUES_MAX: usize = 1_000;
+
+/// The label value of what is beyond [`VALUES_MAX`].
+pub const OTHER: &str = "other";
+
+/// One exported metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// As in the exposition.
+    pub name: &'static str,
+    /// What its values mean.
+    pub kind: Kind,
+    /// What its values count.
+    pub unit: Unit,
+    /// One sentence for the operator.
+    pub help: &'static str,
+}
+
+/// What the values of a metric mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// Is what it is now.
+    Gauge,
+    /// Durations in buckets.
+    Histogram,
+}
+
+const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Metric {
+    let kind = Kind::Counter;
+    Metric {
+        name,
+        kind,
+        unit,
+        help,
+    }
+}
+
+const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Metric {
+    let kind = Kind::Gauge;
+    Metric {
+        name,
+        kind,
+        unit,
+        help,
+    }
+}
+
+const fn seconds(name: &'static str, help: &'static str) -> Metric {
+    let (kind, unit) = (Kind::Histogram, Unit::Seconds);
+    Metric {
+        name,
+        kind,
+        unit,
+        help,
+    }
+}
+
+/// `{listener}`
+pub const ACCEPTED: Metric = counter(
+    "ringlane_accepted_total",
+    Unit::Count,
+    "Connections accepted.",
+);
+
+/// `{listener,result}`
+pub const CONNECTIONS: Metric = counter(
+    "ringlane_connections_total",
+    Unit::Count,
+    "Sessions that have ended, by the reason of their end.",
+);
+
+/// `{listener,worker}`
+pub const CONNECTIONS_ACTIVE: Metric = gauge(
+    "ringlane_connections_active",
+    Unit::Count,
+    "Sessions that have not ended.",
+);
+
+/// `{listener,direction}`
+pub const BYTES: Metric = counter(
+    "ringlane_bytes_total",
+    Unit::Bytes,
+    "Bytes relayed: up from clients to backends, down from backends to clients.",
+);
+
+/// `{listener}`
+pub const SESSION_SECONDS: Metric = seconds(
+    "ringlane_session_seconds",
+    "Time from accept to close of sessions that have ended.",
+);
+
+/// `{reason}`
+pub const REJECTED: Metric = counter(
+    "ringlane_rejected_total",
+    Unit::Count,
+    "Sessions that ended without having reached a backend, all listeners together.",
+);
+
+/// `{pool}`
+pub const CONNECT_SECONDS: Metric = seconds(
+    "ringlane_connect_seconds",
+    "Time to establish a connection to a backend.",
+);
+
+/// `{pool}`
+pub const FIRST_BYTE_SECONDS: Metric = seconds(
+    "ringlane_first_byte_seconds",
+    "Time from an established connection to the first byte of the backend.",
+);
+
+/// `{pool,outcome}`
+pub const RETRIES: Metric = counter(
+    "ringlane_retries_total",
+    Unit::Count,
+    "Connection attempts after the first: ok, failed, or denied by the retry budget.",
+);
+
+/// `{pool}`
+pub const POOL_USABLE: Metric = gauge(
+    "ringlane_pool_usable",
+    Unit::Count,
+    "Backends of the pool that may be tried now.",
+);
+
+/// `{pool,backend}`
+pub const BACKEND_UP: Metric = gauge(
+    "ringlane_backend_up",
+    Unit::Count,
+    "1 if the backend may be tried now, else 0; under other, how many may.",
+);
+
+/// `{pool,backend}`
+pub const BACKEND_CONNECTIONS_ACTIVE: Metric = gauge(
+    "ringlane_backend_connections_active",
+    Unit::Count,
+    "Connections to the backend that are open or being opened.",
+);
+
+/// `{pool,backend,result}`
+pub const BACKEND_CONNECTS: Metric = counter(
+    "ringlane_backend_connects_total",
+    Unit::Count,
+    "Attempts to connect to the backend that have ended: ok or failed.",
+);
+
+/// `{worker}`
+pub const ACCEPT_PAUSED: Metric = counter(
+    "ringlane_accept_paused_total",
+    Unit::Count,
+    "Times that the worker stopped accepting for a while because no descriptor was left.",
+);
+
+/// `{worker}`
+pub const PIPES_REFUSED: Metric = counter(
+    "ringlane_pipes_refused_total",
+    Unit::Count,
+    "Times that the worker wanted a pipe to splice through and went on copying without one.",
+);
+
+/// `{worker}`
+pub const WORKER_UP: Metric = gauge(
+    "ringlane_worker_up",
+    Unit::Count,
+    "1 if the worker was alive within the last second, else 0.",
+);
+
+/// `{worker}`
+pub const WORKER_HEARTBEAT_AGE: Metric = gauge(
+    "ringlane_worker_heartbeat_age_seconds",
+    Unit::Seconds,
+    "Time since the worker was last known to be alive.",
+);
+
+/// No labels.
+pub const SESSION_PANICS: Metric = counter(
+    "ringlane_session_panics_total",
+    Unit::Count,
+    "Sessions that ended in a panic, which is a fault of ringlane.",
+);
+
+/// No labels.
+pub const LOG_DROPPED: Metric = counter(
+    "ringlane_log_dropped_total",
+    Unit::Count,
+    "Session lines that were not written, because the target was slow or failed.",
+);
+
+/// `{version}`
+pub const CONFIG_INFO: Metric = gauge(
+    "ringlane_config_info",
+    Unit::Count,
+    "Always 1; its label is the version of the configuration in force.",
+);
+
+/// `{result}`
+pub const CONFIG_RELOAD: Metric = counter(
+    "ringlane_config_reload_total",
+    Unit::Count,
+    "Reloads of the configuration: applied or rejected.",
+);
+
+/// No labels.
+pub const DESCRIPTORS: Metric = gauge(
+    "ringlane_descriptors",
+    Unit::Count,
+    "File descriptors that the process has open.",
+);
+
+/// `{version,driver}`
+pub const BUILD_INFO: Metric = gauge(
+    "ringlane_build_info",
+    Unit::Count,
+    "Always 1; its labels are ringlane's version and what its workers wait with.",
+);
+
+/// Every metric.
+pub const ALL: [Metric; 23] = [
+    ACCEPTED,
+    CONNECTIONS,
+    CONNECTIONS_ACTIVE,
+    BYTES,
+    SESSION_SECONDS,
+    REJECTED,
+    CONNECT_SECONDS,
+    FIRST_BYTE_SECONDS,
+    RETRIES,
+    POOL_USABLE,
+    BACKEND_UP,
+    BACKEND_CONNECTIONS_ACTIVE,
+    BACKEND_CONNECTS,
+    ACCEPT_PAUSED,
+    PIPES_REFUSED,
+    WORKER_UP,
+    WORKER_HEARTBEAT_AGE,
+    SESSION_PANICS,
+    LOG_DROPPED,
+    CONFIG_INFO,
+    CONFIG_RELOAD,
+    DESCRIPTORS,
+    BUILD_INFO,
+];
