@@ -2,3 +2,9 @@
 
 pub mod base;
 pub mod config;
+
+pub mod admin;
+pub mod control;
+pub mod process;
+
+pub mod cli;
