@@ -1,1 +1,7 @@
-fn main() {}
+//! Flags in, exit code out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringlane::cli::main()
+}

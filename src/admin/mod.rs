@@ -1,0 +1,59 @@
+//! The operator's surface: which request gets which answer, and the socket that it is asked on.
+//!
+//! Nothing here accepts a connection or waits for one: a request that has been read goes in, an
+//! answer comes out. [`crate::control`] runs the server.
+
+pub mod access;
+pub mod answer;
+pub mod socket;
+
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::RwLock;
+
+/// What the admin server may ask of the rest of the process.
+pub struct Surface {
+    /// All metrics as text; takes a few milliseconds at the most.
+    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// Whether every worker ticks; the error names the stuck one.
+    pub healthy: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Whether new connections are wanted. The main thread writes, the control thread reads;
+    /// relaxed is enough, since nothing else is published with it.
+    pub ready: AtomicBool,
+    /// Reloads the configuration and waits for the result, so it is called on a thread of its own.
+    pub reload: Box<dyn Fn() -> Reloaded + Send + Sync>,
+    /// What must be presented to change anything; `None`: only this machine may change anything.
+    /// A reload replaces it.
+    pub token: RwLock<Option<String>>,
+}
+
+/// How a reload ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// The new configuration is in use.
+    Applied {
+        /// The number of the configuration now in use.
+        version: u64,
+        /// What it changed, one line each.
+        changes: Vec<String>,
+        /// What is allowed but probably not meant; empty: nothing.
+        warnings: String,
+    },
+    /// The old configuration is still in use.
+    Rejected {
+        /// Why, as `ringlane check` prints it.
+        report: String,
+    },
+    /// Another reload is under way.
+    Busy,
+}
+
+impl fmt::Debug for Surface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The token stays out of every log.
+        f.debug_struct("Surface")
+            .field("ready", &self.ready)
+            .finish_non_exhaustive()
+    }
+}

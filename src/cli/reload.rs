@@ -1,0 +1,285 @@
+//! `ringlane reload`: asks a running ringlane over its admin listener, and says how it went.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{AUTHORIZATION, HOST};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use toml::de::DeTable;
+
+use crate::admin::access::read_token;
+use crate::base::address::Endpoint;
+use crate::config::model::Admin;
+use crate::config::{self, Machine};
+
+use super::{CONFIG_FILE, EXIT_CONFIGURATION, complain, print};
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Reload {
+    /// The configuration file that ringlane runs with: says where its admin listener is
+    #[arg(short, long, value_name = "FILE", default_value = CONFIG_FILE)]
+    config: PathBuf,
+    /// The admin listener, in place of the file's: IP:PORT or unix:PATH
+    #[arg(long, value_name = "ADDR", value_parser = endpoint)]
+    admin: Option<Endpoint>,
+}
+
+/// Exits with 0 where the configuration is in use, with 2 where it has faults.
+pub(super) fn reload(flags: &Reload) -> ExitCode {
+    let configured = admin(&flags.config);
+    let Some(at) = flags.admin.clone().or(configured.listen) else {
+        return fail(&format!(
+            "admin.listen is \"off\" in {}; {OTHERWISE}",
+            flags.config.display()
+        ));
+    };
+    let token = match configured.token_file.as_deref().map(read_token).transpose() {
+        Ok(token) => token,
+        Err(error) => return fail(&format!("admin.token_file: {error}; {OTHERWISE}")),
+    };
+    match ask(&at, token.as_deref()) {
+        Ok((StatusCode::OK, body)) => print(&applied(&body)),
+        Ok((StatusCode::UNPROCESSABLE_ENTITY, report)) => {
+            complain(&format!(
+                "the configuration was rejected\n{}",
+                report.trim_end()
+            ));
+            ExitCode::from(EXIT_CONFIGURATION)
+        }
+        Ok((status, body)) => fail(&format!("{at} answered {status}: {}", body.trim_end())),
+        Err(error) => fail(&format!(
+            "{at}: {error}; is ringlane running there? {OTHERWISE}"
+        )),
+    }
+}
+
+/// What works without the admin listener.
+const OTHERWISE: &str = "`kill -HUP PID` (SIGHUP) reloads as well, and logs the result";
+
+fn fail(message: &str) -> ExitCode {
+    complain(message);
+    ExitCode::FAILURE
+}
+
+/// `[admin]` of the file, even where it has faults: the running ringlane is to report those.
+fn admin(path: &Path) -> Admin {
+    if let Ok(checked) = config::load(path, &Machine::here()) {
+        return checked.model.admin;
+    }
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    salvage(&text, path.parent().unwrap_or(Path::new("")))
+}
+
+/// What can be made out of `[admin]` in a broken file; relative paths are relative to `directory`.
+fn salvage(text: &str, directory: &Path) -> Admin {
+    let (root, _faults) = DeTable::parse_recoverable(text);
+    let admin = root
+        .get_ref()
+        .get("admin")
+        .and_then(|admin| admin.get_ref().as_table());
+    let value = |key| admin.and_then(|admin| admin.get(key)?.get_ref().as_str());
+    Admin {
+        listen: match value("listen") {
+            Some("off") => None,
+            Some(text) => Some(endpoint(text).unwrap_or(DEFAULT_ADMIN)),
+            None => Some(DEFAULT_ADMIN),
+        },
+        token_file: value("token_file").map(|file| directory.join(file)),
+    }
+}
+
+const DEFAULT_ADMIN: Endpoint =
+    Endpoint::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900));
+
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    match text.strip_prefix("unix:") {
+        Some("") => Err("a path must follow `unix:`".to_owned()),
+        Some(path) => Ok(Endpoint::Unix(path.into())),
+        None => SocketAddr::from_str(text)
+            .map(Endpoint::Inet)
+            .map_err(|_| "expected IP:PORT, [IPV6]:PORT or unix:PATH".to_owned()),
+    }
+}
+
+/// The status and the text of the answer.
+fn ask(at: &Endpoint, token: Option<&str>) -> io::Result<(StatusCode, String)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match at {
+            Endpoint::Inet(address) => {
+                let stream = within(CONNECT_TIMEOUT, TcpStream::connect(reachable(*address)));
+                exchange(stream.await?, token).await
+            }
+            Endpoint::Unix(path) => {
+                let stream = within(CONNECT_TIMEOUT, UnixStream::connect(path));
+                exchange(stream.await?, token).await
+            }
+        }
+    })
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A reload may wait for name servers and for the workers.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest answer that is read, bytes.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A listener on all addresses is reached over the loopback one.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+async fn within<T>(limit: Duration, outcome: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, outcome)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    token: Option<&str>,
+) -> io::Result<(StatusCode, String)> {
+    let mut request = Request::post("/reload").header(HOST, "localhost");
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request
+        .body(Empty::<Bytes>::new())
+        .map_err(io::Error::other)?;
+    within(ANSWER_TIMEOUT, async {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        // Its errors come out of the request as well.
+        tokio::spawn(connection);
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(io::Error::other)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(io::Error::other)?;
+        let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+        Ok((status, text))
+    })
+    .await
+}
+
+/// The answer of a reload that went well, for people.
+fn applied(body: &str) -> String {
+    let Ok(answer) = serde_json::from_str::<serde_json::Value>(body) else {
+        return "reloaded\n".to_owned();
+    };
+    let mut text = answer["warnings"].as_str().unwrap_or_default().to_owned();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.push_str(&match answer["version"].as_u64() {
+        Some(version) => format!("reloaded: version {version}"),
+        None => "reloaded".to_owned(),
+    });
+    let changes = answer["changes"].as_array().map_or(&[][..], |list| list);
+    if changes.is_empty() {
+        text.push_str(", nothing changed");
+    }
+    text.push('\n');
+    for change in changes.iter().filter_map(|change| change.as_str()) {
+        text.push_str("  ");
+        text.push_str(change);
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_file_still_says_where_the_admin_listener_is() {
+        let text = "[admin]\nlisten = \"unix:/run/a.sock\"\ntoken_file = \"t\"\n[global\nx = \n";
+        let admin = salvage(text, Path::new("/etc/ringlane"));
+        assert_eq!(admin.listen, Some(Endpoint::Unix("/run/a.sock".into())));
+        assert_eq!(
+            admin.token_file.as_deref(),
+            Some(Path::new("/etc/ringlane/t"))
+        );
+        for text in [
+            "",
+            "[admin]",
+            "[admin]\nlisten = 5",
+            "[admin]\nlisten = \"x\"",
+            "admin = 1",
+        ] {
+            assert_eq!(salvage(text, Path::new("/")).listen, Some(DEFAULT_ADMIN));
+        }
+        assert_eq!(
+            salvage("[admin]\nlisten = \"off\"", Path::new("/")).listen,
+            None
+        );
+    }
+
+    #[test]
+    fn admin_addresses_are_ip_port_or_unix() {
+        assert_eq!(endpoint("127.0.0.1:9900"), Ok(DEFAULT_ADMIN));
+        assert_eq!(endpoint("unix:/a"), Ok(Endpoint::Unix("/a".into())));
+        for text in ["unix:", "localhost:9900", "127.0.0.1", ":9900", ""] {
+            assert!(endpoint(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_listener_on_all_addresses_is_reached_over_loopback() {
+        let reached = |text: &str| reachable(text.parse().unwrap()).to_string();
+        assert_eq!(reached("0.0.0.0:1"), "127.0.0.1:1");
+        assert_eq!(reached("[::]:1"), "[::1]:1");
+        assert_eq!(reached("10.0.0.1:1"), "10.0.0.1:1");
+    }
+
+    #[test]
+    fn what_changed_is_listed() {
+        let body = r#"{"version":3,"changes":["pool \"a\" added"],"warnings":"warning: w"}"#;
+        assert_eq!(
+            applied(body),
+            "warning: w\nreloaded: version 3\n  pool \"a\" added\n"
+        );
+        assert_eq!(
+            applied(r#"{"version":3,"changes":[]}"#),
+            "reloaded: version 3, nothing changed\n"
+        );
+    }
+
+    #[test]
+    fn nobody_there_is_an_error_that_names_the_cause() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let error = ask(&Endpoint::Inet(free), None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let error = ask(&Endpoint::Unix("/nonexistent/admin.sock".into()), None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,283 @@
+//! One look-up of one name: the hosts file, then DNS over the search list, both address families.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::op::Query;
+use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
+use hickory_resolver::{Hosts, TokioResolver};
+use parking_lot::Mutex;
+
+/// Where names are looked up; replaced as a whole when the name servers change.
+pub(super) struct Directory {
+    /// `None`: there are no name servers, and only the hosts file has answers.
+    resolver: Option<TokioResolver>,
+    search: Vec<Name>,
+    /// Parsed again when the file has changed.
+    hosts: Mutex<(Option<SystemTime>, Hosts)>,
+}
+
+/// What a look-up found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// In no particular order; at least one.
+    pub(super) addresses: Vec<IpAddr>,
+    /// For how long they hold.
+    pub(super) ttl: Duration,
+    /// The family whose question went unanswered, so that its addresses are not known.
+    pub(super) missing: Option<Family>,
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Directory {
+    /// Asks `nameservers`, or those of the system where there are none.
+    pub(super) fn new(nameservers: &[SocketAddr]) -> Self {
+        let configured = if nameservers.is_empty() {
+            read_system_conf()
+        } else {
+            Ok(given(nameservers))
+        };
+        let (resolver, search) = match configured
+            .and_then(|(config, options)| build(config, options))
+        {
+            Ok((resolver, search)) => (Some(resolver), search),
+            Err(error) => {
+                tracing::warn!("/etc/resolv.conf: {error}; names are looked up in /etc/hosts only");
+                (None, Vec::new())
+            }
+        };
+        Self {
+            resolver,
+            search,
+            hosts: Mutex::new((None, Hosts::default())),
+        }
+    }
+
+    /// All addresses of `host`; the error is a text for the operator.
+    pub(super) async fn look_up(&self, host: &str) -> Result<Found, String> {
+        let mut name = Name::from_str(host).map_err(|error| error.to_string())?;
+        name.set_fqdn(true);
+        if let Some(found) = self.in_hosts(&name) {
+            return Ok(found);
+        }
+        let Some(resolver) = &self.resolver else {
+            return Err("not in /etc/hosts, and there are no name servers".to_owned());
+        };
+        for candidate in self.candidates(&name, resolver.options().ndots) {
+            let (v4, v6) = tokio::join!(
+                resolver.lookup(candidate.clone(), RecordType::A),
+                resolver.lookup(candidate, RecordType::AAAA),
+            );
+            if let Some(found) = combine(v4, v6)? {
+                return Ok(found);
+            }
+        }
+        Err("no such name, or it has no addresses".to_owned())
+    }
+
+    fn in_hosts(&self, name: &Name) -> Option<Found> {
+        let mut cache = self.hosts.lock();
+        let modified = fs::metadata(HOSTS_FILE)
+            .and_then(|metadata| metadata.modified())
+            .ok();
+        if modified != cache.0 {
+            *cache = (modified, read_hosts().unwrap_or_default());
+        }
+        let answer = |kind| {
+            cache
+                .1
+                .lookup_static_host(&Query::query(name.clone(), kind))
+        };
+        let records = [RecordType::A, RecordType::AAAA].map(answer);
+        let addresses: Vec<IpAddr> = records.iter().flatten().flat_map(addresses).collect();
+        (!addresses.is_empty()).then_some(Found {
+            addresses,
+            ttl: HOSTS_TTL,
+            missing: None,
+        })
+    }
+
+    /// The names to ask for, in order, as resolv.conf(5) has it: a name with fewer dots than
+    /// `ndots` is first sought in the search domains.
+    fn candidates(&self, name: &Name, ndots: usize) -> Vec<Name> {
+        let mut relative = name.clone();
+        relative.set_fqdn(false);
+        let mut names: Vec<Name> = self
+            .search
+            .iter()
+            .filter_map(|domain| relative.clone().append_domain(domain).ok())
+            .collect();
+        let dots = usize::from(name.num_labels()).saturating_sub(1);
+        let place = if dots >= ndots { 0 } else { names.len() };
+        names.insert(place, name.clone());
+        names
+    }
+}
+
+const HOSTS_FILE: &str = "/etc/hosts";
+
+/// The hosts file has no TTL of its own; a change of it is noticed after this long.
+const HOSTS_TTL: Duration = Duration::from_secs(5);
+
+fn read_hosts() -> io::Result<Hosts> {
+    let mut hosts = Hosts::default();
+    hosts.read_hosts_conf(File::open(HOSTS_FILE)?)?;
+    Ok(hosts)
+}
+
+fn given(nameservers: &[SocketAddr]) -> (ResolverConfig, ResolverOpts) {
+    let servers = nameservers
+        .iter()
+        .map(|address| {
+            let mut server = NameServerConfig::udp_and_tcp(address.ip());
+            for connection in &mut server.connections {
+                connection.port = address.port();
+            }
+            server
+        })
+        .collect();
+    let mut options = ResolverOpts::default();
+    options.timeout = Duration::from_secs(2);
+    (ResolverConfig::from_name_servers(servers), options)
+}
+
+fn build(
+    config: ResolverConfig,
+    mut options: ResolverOpts,
+) -> Result<(TokioResolver, Vec<Name>), NetError> {
+    // The hosts file is read here, before the search list, and again when it changes.
+    options.use_hosts_file = ResolveHosts::Never;
+    // Names are asked for again when their TTL is over, and never earlier but on purpose.
+    options.cache_size = 0;
+    // Two questions for each of the look-ups that may run at once.
+    options.max_active_requests = 2 * super::names::LOOKUPS_MAX;
+    let search = config.search().to_vec();
+    let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        .with_options(options)
+        .build()?;
+    Ok((resolver, search))
+}
+
+/// What both families' answers come to: `None` where the name has no addresses. Some servers answer
+/// for A and leave AAAA unanswered or the other way round; the half that is known is better than none.
+fn combine(
+    v4: Result<Lookup, NetError>,
+    v6: Result<Lookup, NetError>,
+) -> Result<Option<Found>, String> {
+    let mut found = Found {
+        addresses: Vec::new(),
+        ttl: Duration::MAX,
+        missing: None,
+    };
+    let mut fault = None;
+    for (family, answer) in [(Family::V4, v4), (Family::V6, v6)] {
+        match answer {
+            Ok(lookup) => {
+                let before = found.addresses.len();
+                found.addresses.extend(addresses(&lookup));
+                if found.addresses.len() > before {
+                    found.ttl = found.ttl.min(ttl(&lookup));
+                }
+            }
+            Err(error) if error.is_no_records_found() => {}
+            Err(error) => {
+                found.missing = Some(family);
+                fault = Some(error.to_string());
+            }
+        }
+    }
+    match fault {
+        _ if !found.addresses.is_empty() => Ok(Some(found)),
+        Some(fault) => Err(fault),
+        None => Ok(None),
+    }
+}
+
+fn addresses(lookup: &Lookup) -> impl Iterator<Item = IpAddr> {
+    lookup
+        .answers()
+        .iter()
+        .filter_map(|record| record.data.ip_addr())
+}
+
+/// The least TTL of the answer, aliases included.
+fn ttl(lookup: &Lookup) -> Duration {
+    let seconds = lookup.answers().iter().map(|record| record.ttl).min();
+    Duration::from_secs(seconds.unwrap_or(0).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(search: &[&str]) -> Directory {
+        Directory {
+            resolver: None,
+            search: search
+                .iter()
+                .map(|domain| Name::from_str(domain).unwrap())
+                .collect(),
+            hosts: Mutex::new((None, Hosts::default())),
+        }
+    }
+
+    fn candidates(host: &str, ndots: usize) -> Vec<String> {
+        let mut name = Name::from_str(host).unwrap();
+        name.set_fqdn(true);
+        directory(&["a.example.", "b.example."])
+            .candidates(&name, ndots)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn short_names_are_sought_in_the_search_domains_first() {
+        assert_eq!(
+            candidates("db", 1),
+            ["db.a.example.", "db.b.example.", "db."]
+        );
+        assert_eq!(
+            candidates("db.c", 1),
+            ["db.c.", "db.c.a.example.", "db.c.b.example."]
+        );
+        assert_eq!(
+            candidates("db.c", 5),
+            ["db.c.a.example.", "db.c.b.example.", "db.c."]
+        );
+    }
+
+    #[test]
+    fn without_name_servers_the_hosts_file_still_answers() {
+        let directory = directory(&[]);
+        let file = "192.0.2.7 box.example box\n2001:db8::7 box\n";
+        let mut hosts = Hosts::default();
+        hosts.read_hosts_conf(file.as_bytes()).unwrap();
+        let modified = fs::metadata(HOSTS_FILE).and_then(|metadata| metadata.modified());
+        *directory.hosts.lock() = (modified.ok(), hosts);
+        let name = Name::from_str("box.").unwrap();
+        let mut found = directory.in_hosts(&name).unwrap().addresses;
+        found.sort();
+        let wanted: [IpAddr; 2] = ["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+        assert_eq!(found, wanted);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let error = runtime.block_on(directory.look_up("absent.example"));
+        assert!(error.unwrap_err().contains("no name servers"));
+    }
+}

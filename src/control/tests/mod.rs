@@ -1,0 +1,38 @@
+//! The control thread as the main thread sees it, against real sockets.
+
+mod admin;
+mod dns;
+mod resolve;
+mod signals;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crossbeam::channel::Receiver;
+use parking_lot::RwLock;
+
+use super::{Answers, Event};
+use crate::admin::{Reloaded, Surface};
+
+/// Longer than anything here takes; only a test that fails waits for it.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn surface(reload: impl Fn() -> Reloaded + Send + Sync + 'static) -> Arc<Surface> {
+    Arc::new(Surface {
+        metrics: Box::new(|| "ringlane_up 1\n".to_owned()),
+        healthy: Box::new(|| Ok(())),
+        ready: AtomicBool::new(true),
+        reload: Box::new(reload),
+        token: RwLock::new(None),
+    })
+}
+
+/// The next table; signals that other tests raise are skipped.
+fn next_answers(events: &Receiver<Event>) -> Answers {
+    loop {
+        if let Event::Resolved { answers } = events.recv_timeout(DEADLINE).unwrap() {
+            return answers;
+        }
+    }
+}
