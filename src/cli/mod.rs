@@ -70,7 +70,7 @@ pub fn main() -> ExitCode {
 
 fn run(path: &Path) -> ExitCode {
     match config::load(path, &Machine::here()) {
-        Ok(checked) => process::run(checked.model, checked.warnings, Some(path.to_owned())),
+        Ok(checked) => process::run(checked, Some(path.to_owned())),
         Err(report) => {
             let code = refuse(&report);
             if path == Path::new(CONFIG_FILE) && !path.exists() {

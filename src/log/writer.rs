@@ -8,7 +8,7 @@ use std::io;
 use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
@@ -40,7 +40,6 @@ pub struct Writer {
     empty: Receiver<Vec<u8>>,
     /// Closed by the thread's end.
     done: Receiver<()>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// A change of `[log]` that can no longer fail.
@@ -101,7 +100,7 @@ impl Writer {
             reported: None,
             lines_unreported: 0,
         };
-        let thread = thread::Builder::new().name("log".into()).spawn(move || {
+        thread::Builder::new().name("log".into()).spawn(move || {
             state.run(&batches, &recycle, &wakes);
             drop(running);
         })?;
@@ -112,7 +111,6 @@ impl Writer {
             full,
             empty,
             done,
-            thread: Some(thread),
         };
         writer.commit(prepared);
         Ok(writer)
@@ -155,15 +153,9 @@ impl Writer {
 
     /// Writes all that workers have handed over and ends the thread. `false` if that took longer
     /// than `patience`: then the target blocks, and the thread is left to the end of the process.
-    pub fn stop(&mut self, patience: Duration) -> bool {
+    pub fn stop(&self, patience: Duration) -> bool {
         self.order(|orders| orders.stop = true);
-        if self.done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-            return false;
-        }
-        match self.thread.take() {
-            Some(thread) => thread.join().is_ok(),
-            None => true,
-        }
+        self.done.recv_timeout(patience) != Err(RecvTimeoutError::Timeout)
     }
 
     fn order(&self, wish: impl FnOnce(&mut Orders)) {

@@ -103,6 +103,13 @@ impl Registry {
         named.pools.retain(pool);
     }
 
+    /// Sessions open on all listeners, those gone from the configuration too.
+    pub fn sessions_active(&self) -> i64 {
+        let rows = self.listener_rows();
+        let cells = rows.iter().flat_map(|row| row.cells.all());
+        cells.map(|cells| cells.active.read()).sum()
+    }
+
     pub(super) fn listener_rows(&self) -> Vec<Row<ListenerCells>> {
         self.named.lock().listeners.rows()
     }

@@ -1,27 +1,137 @@
-//! One process: start, reload, stop.
+//! One process: starts the workers, changes their configuration, stops them.
+//!
+//! The main thread lives here. It waits for events (signals, the admin listener, new answers of the
+//! resolver) and is the only one that changes the snapshot.
 
+mod listeners;
+mod reload;
+mod start;
+mod stop;
+
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
-use crate::config::model::Model;
-use crate::config::{Machine, Report};
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, bounded};
 
-/// Runs until a signal ends it; `source` is the file that a reload reads again.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "replaced by the process branch"
-)]
-pub fn run(_model: Model, _warnings: Report, _source: Option<PathBuf>) -> ExitCode {
-    ExitCode::FAILURE
+use crate::admin::Surface;
+use crate::config::{Checked, Machine};
+use crate::control::{Control, Event};
+use crate::log::messages::Messages;
+use crate::log::writer::Writer;
+use crate::metrics::Registry;
+use crate::snapshot::{Answers, Registries, Snapshot};
+use crate::worker::mailbox::{Adoption, Mailbox, Message};
+use listeners::{Moves, Sockets};
+
+/// Events that may wait for the main thread.
+const EVENTS_MAX: usize = 64;
+
+/// Runs the configuration until stopped; `source` is what a reload reads again.
+///
+/// The exit code is 0 after a stop, 1 when ringlane cannot run here, 3 when an address cannot be
+/// listened on.
+pub fn run(checked: Checked, source: Option<PathBuf>) -> ExitCode {
+    let (sender, events) = bounded(EVENTS_MAX);
+    match start::start(checked, source, sender) {
+        Ok(process) => process.obey(&events),
+        Err(fault) => fault.report(),
+    }
 }
 
-impl Machine {
-    /// This machine.
-    pub const fn here() -> Self {
-        Self {
-            cores: 1,
-            somaxconn: 4096,
-            descriptors: 1024,
+/// The running process.
+struct Process {
+    source: Option<PathBuf>,
+    machine: Machine,
+    registries: Registries,
+    /// The snapshot in force: written here, read by the admin listener. Workers get theirs by message,
+    /// together with their sockets.
+    current: Arc<ArcSwap<Snapshot>>,
+    answers: Answers,
+    sockets: Sockets,
+    workers: Vec<Seated>,
+    control: Control,
+    surface: Arc<Surface>,
+    log: Arc<Writer>,
+    messages: Messages,
+    metrics: Arc<Registry>,
+    reloads: Arc<reload::Reloads>,
+}
+
+/// A running worker.
+struct Seated {
+    mailbox: Mailbox,
+    thread: JoinHandle<()>,
+}
+
+impl Process {
+    fn obey(mut self, events: &Receiver<Event>) -> ExitCode {
+        while let Ok(event) = events.recv() {
+            match event {
+                Event::Reload { reply } => {
+                    let outcome = self.reload();
+                    if let Some(reply) = reply {
+                        // Who asked may have gone.
+                        let _ = reply.try_send(outcome);
+                    }
+                }
+                Event::Resolved { answers } => self.resolved(answers),
+                Event::ReopenLogs => self.log.reopen(),
+                Event::Stop => break,
+            }
         }
+        self.stop(events)
+    }
+
+    /// New addresses for the same configuration.
+    fn resolved(&mut self, answers: Answers) {
+        self.answers = answers;
+        let current = self.current.load();
+        let model = Arc::clone(&current.model);
+        let snapshot = self
+            .registries
+            .build(model, &self.answers, current.version + 1);
+        self.swap(Arc::new(snapshot), |sockets, _| sockets.keep_all());
+    }
+
+    /// Puts a snapshot in force, here and on every worker.
+    fn swap(
+        &mut self,
+        snapshot: Arc<Snapshot>,
+        move_sockets: impl FnOnce(&mut Sockets, &Snapshot) -> Moves,
+    ) {
+        self.registries.adopt(&snapshot);
+        let moves = move_sockets(&mut self.sockets, &snapshot);
+        self.current.store(Arc::clone(&snapshot));
+        self.tell(&snapshot, moves);
+        let listeners: HashSet<&str> = snapshot
+            .model
+            .listeners
+            .iter()
+            .map(|listener| &*listener.name)
+            .collect();
+        let pools: HashSet<&str> = snapshot.pools().iter().map(|pool| &*pool.name).collect();
+        self.metrics
+            .retain(|name| listeners.contains(name), |name| pools.contains(name));
+    }
+
+    fn tell(&self, snapshot: &Arc<Snapshot>, moves: Moves) {
+        let mut listen = moves.listen.into_iter();
+        for worker in &self.workers {
+            worker.mailbox.send(Message::Adopt(Adoption {
+                snapshot: Arc::clone(snapshot),
+                withdraw: moves.withdraw.clone(),
+                reassign: moves.reassign.clone(),
+                listen: listen.next().unwrap_or_default(),
+            }));
+        }
+    }
+
+    /// Sessions that are open now.
+    fn sessions(&self) -> i64 {
+        self.metrics.sessions_active()
     }
 }

@@ -106,8 +106,16 @@ pub fn bind_unix(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     remove_stale_socket(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    set_unix_mode(path, mode)?;
     Ok(socket.into())
+}
+
+/// Sets the permission bits of a unix socket's file.
+///
+/// # Errors
+/// What chmod(2) says.
+pub fn set_unix_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 fn remove_stale_socket(path: &Path) -> io::Result<()> {

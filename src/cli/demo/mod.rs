@@ -66,7 +66,7 @@ impl Stage {
         match config::load(&file, &Machine::here()) {
             Ok(checked) => {
                 print(&self.programme(&file));
-                process::run(checked.model, checked.warnings, Some(file))
+                process::run(checked, Some(file))
             }
             Err(report) => refuse(&report),
         }

@@ -1,0 +1,198 @@
+//! From a pool to a connected backend.
+
+use std::cell::Cell;
+use std::os::fd::AsFd;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::backend::{Backend, Lease};
+use crate::balance::Ask;
+use crate::base::clock::{Instant, now};
+use crate::base::reason::Reason;
+use crate::io::deadline::ended_after;
+use crate::io::socket::Socket;
+use crate::metrics::PoolCells;
+use crate::snapshot::Pool;
+use crate::sys::socket::{Connecting, connect, open, reset};
+
+/// A connected backend.
+pub struct Dialled {
+    /// The connection.
+    pub socket: Socket,
+    /// The backend, counted as active for as long as this lives.
+    pub lease: Lease,
+    /// When the connection was there.
+    pub connected: Instant,
+    /// How long the attempt took.
+    pub took: Duration,
+    /// Backends tried, this one included.
+    pub attempts: u8,
+}
+
+/// No backend could be reached.
+#[derive(Clone, Debug)]
+pub struct DialFault {
+    /// As one word.
+    pub reason: Reason,
+    /// What the kernel said of the last attempt.
+    pub cause: Option<Errno>,
+    /// The last backend tried.
+    pub backend: Option<Arc<Backend>>,
+    /// Backends tried.
+    pub attempts: u8,
+}
+
+/// Connects to the pool's best backend, or to the next one where that fails.
+///
+/// # Errors
+/// The last attempt's fault when attempts, time or the pool's retry budget are used up.
+pub async fn dial(pool: &Pool, cells: &PoolCells, ask: Ask) -> Result<Dialled, DialFault> {
+    let mut dialler = Dialler::new(pool, cells, ask.now);
+    for backend in pool.balancer.walk(&pool.live.rotation, ask) {
+        if !dialler.may_try() {
+            break;
+        }
+        if let Some(dialled) = dialler.attempt(backend).await {
+            return Ok(dialled);
+        }
+    }
+    Err(dialler.fault)
+}
+
+struct Dialler<'a> {
+    pool: &'a Pool,
+    cells: &'a PoolCells,
+    started: Instant,
+    fault: DialFault,
+}
+
+impl<'a> Dialler<'a> {
+    const fn new(pool: &'a Pool, cells: &'a PoolCells, started: Instant) -> Self {
+        let fault = DialFault {
+            reason: Reason::NoBackend,
+            cause: None,
+            backend: None,
+            attempts: 0,
+        };
+        Self {
+            pool,
+            cells,
+            started,
+            fault,
+        }
+    }
+
+    /// Whether the pool's limits allow one more attempt.
+    fn may_try(&self) -> bool {
+        let time = now();
+        if self.fault.attempts == 0 {
+            self.pool.live.budget.note_connect(time);
+            return true;
+        }
+        let limits = &self.pool.connect;
+        if self.fault.attempts >= limits.attempts || time - self.started >= limits.total {
+            return false;
+        }
+        let granted = self
+            .pool
+            .live
+            .budget
+            .try_retry(time, self.pool.retry_budget);
+        if !granted {
+            self.cells.retries_denied.inc();
+        }
+        granted
+    }
+
+    async fn attempt(&mut self, backend: &Arc<Backend>) -> Option<Dialled> {
+        self.fault.attempts += 1;
+        let lease = backend.lease();
+        let begun = now();
+        let outcome = self.connect(backend).await;
+        let time = now();
+        if self.fault.attempts > 1 {
+            match outcome {
+                Ok(_) => self.cells.retries_succeeded.inc(),
+                Err(_) => self.cells.retries_failed.inc(),
+            }
+        }
+        match outcome {
+            Ok(socket) => {
+                backend.connect_succeeded();
+                self.cells.connect_seconds.record(time - begun);
+                Some(Dialled {
+                    socket,
+                    lease,
+                    connected: time,
+                    took: time - begun,
+                    attempts: self.fault.attempts,
+                })
+            }
+            Err(cause) => {
+                self.fault.reason = reason_of(cause);
+                self.fault.cause = Some(cause);
+                self.fault.backend = Some(Arc::clone(backend));
+                // A lack of ours says nothing of the backend.
+                if self.fault.reason != Reason::Internal {
+                    backend.connect_failed(time);
+                }
+                None
+            }
+        }
+    }
+
+    async fn connect(&self, backend: &Backend) -> Result<Socket, Errno> {
+        let endpoint = backend.endpoint();
+        let descriptor = open(endpoint, self.pool.source)?;
+        let mut state = connect(descriptor.as_fd(), endpoint)?;
+        if state == Connecting::Wait {
+            // A backend on this machine has answered by now.
+            state = connect(descriptor.as_fd(), endpoint)?;
+        }
+        let socket = Socket::new(descriptor)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOMEM))?;
+        while state == Connecting::Wait {
+            self.until_writable(&socket).await?;
+            state = connect(socket.as_fd(), endpoint)?;
+        }
+        Ok(socket)
+    }
+
+    async fn until_writable(&self, socket: &Socket) -> Result<(), Errno> {
+        let limits = &self.pool.connect;
+        let left = limits.total.saturating_sub(now() - self.started);
+        let timed_out = Cell::new(false);
+        let end = || {
+            timed_out.set(true);
+            reset(socket.as_fd());
+        };
+        ended_after(pin!(socket.writable()), left.min(limits.timeout), end).await;
+        if timed_out.get() {
+            return Err(Errno::TIMEDOUT);
+        }
+        Ok(())
+    }
+}
+
+/// The word for a failed attempt.
+fn reason_of(cause: Errno) -> Reason {
+    match cause {
+        // A unix socket that nobody listens on, or whose queue is full, refuses in its own words.
+        Errno::CONNREFUSED
+        | Errno::CONNRESET
+        | Errno::CONNABORTED
+        | Errno::NOENT
+        | Errno::AGAIN => Reason::ConnectRefused,
+        Errno::TIMEDOUT => Reason::ConnectTimeout,
+        Errno::HOSTUNREACH
+        | Errno::NETUNREACH
+        | Errno::HOSTDOWN
+        | Errno::NETDOWN
+        | Errno::ACCESS
+        | Errno::PERM => Reason::ConnectUnreachable,
+        _ => Reason::Internal,
+    }
+}

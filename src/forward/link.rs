@@ -1,0 +1,347 @@
+//! The two connections of a session, and what their relay has come to so far.
+//!
+//! The session's own task moves the bytes; the worker's tick calls [`Link::check`] now and then, and
+//! ends what has been silent or alive for too long. Both run on one thread.
+
+use std::cell::{Cell, OnceCell};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::base::clock::{Instant, now};
+use crate::base::reason::{Reason, Side};
+use crate::config::model::Keepalive;
+use crate::io::socket::Socket;
+use crate::io::wheel::Key;
+use crate::sys::socket::{finish, finish_sending, is_broken, keep_alive, reset};
+
+/// How often a session is looked at in which a side could break unnoticed.
+pub const BLIND_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The time until the first look at a session; most are over by then.
+pub const FIRST_CHECK: Duration = Duration::from_secs(5);
+
+/// One way through the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the backend.
+    Up,
+    /// From the backend to the client.
+    Down,
+}
+
+/// How long a session may do what.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Silence in both directions.
+    pub idle: Duration,
+    /// Silence after one side has finished.
+    pub half_closed: Duration,
+    /// From the backend's connection to its first byte.
+    pub first_byte: Option<Duration>,
+    /// When the session must be over.
+    pub lifetime_end: Option<Instant>,
+    /// How the kernel probes a backend that is silent for long.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// As one word.
+    pub reason: Reason,
+    /// Who ended it; of two sides that finished, the first.
+    pub side: Side,
+    /// What the kernel said, if that was it.
+    pub cause: Option<Errno>,
+}
+
+impl Ending {
+    /// An end that ringlane has decided on.
+    pub const fn ours(reason: Reason) -> Self {
+        Self {
+            reason,
+            side: Side::Us,
+            cause: None,
+        }
+    }
+}
+
+/// A session's connections, stamps and counts.
+pub struct Link {
+    client: Socket,
+    backend: OnceCell<Socket>,
+    limits: Limits,
+    connected: Cell<Instant>,
+    first_byte: Cell<Option<Instant>>,
+    /// The coarse time of the last byte either way.
+    active: Cell<Instant>,
+    up: Progress,
+    down: Progress,
+    ending: Cell<Option<Ending>>,
+    probed: Cell<bool>,
+    key: Cell<Option<Key>>,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// Bytes delivered.
+    bytes: Cell<u64>,
+    /// The source has ended, and all its bytes are delivered.
+    finished: Cell<bool>,
+    /// Bytes wait for room at the destination, and nobody reads the source.
+    stalled: Cell<bool>,
+}
+
+impl Link {
+    /// A session that has only a client yet.
+    pub fn new(client: Socket, limits: Limits, opened: Instant) -> Self {
+        Self {
+            client,
+            backend: OnceCell::new(),
+            limits,
+            connected: Cell::new(opened),
+            first_byte: Cell::new(None),
+            active: Cell::new(opened),
+            up: Progress::default(),
+            down: Progress::default(),
+            ending: Cell::new(None),
+            probed: Cell::new(false),
+            key: Cell::new(None),
+        }
+    }
+
+    /// Gives the session its backend; only once.
+    pub fn connect(&self, backend: Socket, now: Instant) {
+        self.connected.set(now);
+        self.active.set(now);
+        let first = self.backend.set(backend).is_ok();
+        debug_assert!(first, "a session has one backend");
+    }
+
+    /// The client's connection.
+    pub const fn client(&self) -> &Socket {
+        &self.client
+    }
+
+    /// The backend's connection, once there is one.
+    pub fn backend(&self) -> Option<&Socket> {
+        self.backend.get()
+    }
+
+    /// Bytes delivered so far.
+    pub fn bytes(&self, direction: Direction) -> u64 {
+        self.progress(direction).bytes.get()
+    }
+
+    /// When the backend's first byte was delivered.
+    pub fn first_byte(&self) -> Option<Instant> {
+        self.first_byte.get()
+    }
+
+    /// When the backend's connection was there.
+    pub fn connected(&self) -> Instant {
+        self.connected.get()
+    }
+
+    /// The session's place in the worker's timer wheel.
+    pub fn key(&self) -> Option<Key> {
+        self.key.get()
+    }
+
+    /// Notes the session's place in the worker's timer wheel.
+    pub fn set_key(&self, key: Key) {
+        self.key.set(Some(key));
+    }
+
+    /// How the session ended, once both directions are over.
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending.get()
+    }
+
+    /// Ends the session from outside its task: `reason` is noted, and both sides are reset.
+    pub fn kill(&self, reason: Reason) {
+        self.note(Ending::ours(reason));
+        self.reset_both();
+    }
+
+    /// When the session needs its first look after it has got its backend.
+    pub fn first_check(&self, now: Instant) -> Instant {
+        let latest = now + FIRST_CHECK;
+        self.next_deadline()
+            .map_or(latest, |(due, _)| due.min(latest))
+    }
+
+    /// Ends what has lasted too long; returns when to look again.
+    pub fn check(&self, now: Instant) -> Instant {
+        let Some(backend) = self.backend() else {
+            return now + FIRST_CHECK;
+        };
+        self.probe_when_silent(backend);
+        if self
+            .ending
+            .get()
+            .is_some_and(|ending| ending.reason != Reason::Eof)
+        {
+            return now + BLIND_INTERVAL;
+        }
+        if self.is_blind() {
+            for (socket, reason, side) in [
+                (&self.client, Reason::ClientReset, Side::Client),
+                (backend, Reason::BackendReset, Side::Backend),
+            ] {
+                if is_broken(socket.as_fd()) {
+                    self.note(Ending {
+                        reason,
+                        side,
+                        cause: None,
+                    });
+                    self.reset_both();
+                    return now + BLIND_INTERVAL;
+                }
+            }
+        }
+        match self.next_deadline() {
+            Some((due, reason)) if due <= now => {
+                self.expire(reason);
+                now + BLIND_INTERVAL
+            }
+            _ if self.is_blind() => now + BLIND_INTERVAL,
+            Some((due, _)) => due,
+            None => now + FIRST_CHECK,
+        }
+    }
+
+    /// Sets the backend's keepalive at the first look: short sessions never pay for it, and the
+    /// client's socket has inherited its own from the listener.
+    fn probe_when_silent(&self, backend: &Socket) {
+        if let Some(Keepalive {
+            idle,
+            interval,
+            count,
+        }) = self.limits.keepalive
+            && !self.probed.replace(true)
+        {
+            // A unix socket has no probes and needs none.
+            let _ = keep_alive(backend.as_fd(), idle, interval, count);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<(Instant, Reason)> {
+        let limits = &self.limits;
+        let silence = if self.up.finished.get() || self.down.finished.get() {
+            (self.active.get() + limits.half_closed, Reason::HalfClosed)
+        } else {
+            (self.active.get() + limits.idle, Reason::Idle)
+        };
+        let first_byte = limits
+            .first_byte
+            .filter(|_| self.first_byte.get().is_none())
+            .map(|limit| (self.connected.get() + limit, Reason::FirstByte));
+        let lifetime = limits.lifetime_end.map(|end| (end, Reason::Lifetime));
+        [Some(silence), first_byte, lifetime]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(due, _)| *due)
+    }
+
+    /// Ends both connections in an orderly way, unless that would make a cut stream look whole.
+    fn expire(&self, reason: Reason) {
+        let cut_short = self.up.stalled.get() || self.down.stalled.get();
+        if cut_short {
+            return self.kill(reason);
+        }
+        self.note(Ending::ours(reason));
+        finish(self.client.as_fd());
+        if let Some(backend) = self.backend() {
+            finish(backend.as_fd());
+        }
+    }
+
+    /// Whether a side could be reset without a call of ours finding out: one whose stream has ended
+    /// is not read any more, nor is one whose bytes have nowhere to go.
+    fn is_blind(&self) -> bool {
+        let blind = |progress: &Progress| progress.finished.get() || progress.stalled.get();
+        blind(&self.up) || blind(&self.down)
+    }
+
+    fn note(&self, ending: Ending) {
+        // The end of the streams is what is left when nothing else has ended the session.
+        if self
+            .ending
+            .get()
+            .is_none_or(|noted| noted.reason == Reason::Eof)
+        {
+            self.ending.set(Some(ending));
+        }
+    }
+
+    fn reset_both(&self) {
+        reset(self.client.as_fd());
+        if let Some(backend) = self.backend() {
+            reset(backend.as_fd());
+        }
+    }
+
+    fn progress(&self, direction: Direction) -> &Progress {
+        match direction {
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
+        }
+    }
+}
+
+/// What the relay tells of its progress.
+impl Link {
+    /// Notes bytes that the destination's kernel has taken.
+    pub(super) fn delivered(&self, direction: Direction, bytes: usize, at: Instant) {
+        let progress = self.progress(direction);
+        progress.bytes.set(progress.bytes.get() + bytes as u64);
+        self.active.set(at);
+        if direction == Direction::Down && self.first_byte.get().is_none() {
+            self.first_byte.set(Some(now()));
+        }
+    }
+
+    pub(super) fn set_stalled(&self, direction: Direction, stalled: bool) {
+        self.progress(direction).stalled.set(stalled);
+    }
+
+    /// A source has ended, and all its bytes are delivered.
+    pub(super) fn finished(&self, direction: Direction) {
+        self.progress(direction).finished.set(true);
+        let (other, side, destination) = match direction {
+            Direction::Up => (&self.down, Side::Client, self.backend()),
+            Direction::Down => (&self.up, Side::Backend, Some(&self.client)),
+        };
+        if other.finished.get() {
+            // Both sockets are closed at once, which says the same in fewer calls.
+            return;
+        }
+        self.note(Ending {
+            reason: Reason::Eof,
+            side,
+            cause: None,
+        });
+        if let Some(destination) = destination {
+            // The destination may go on sending after this (RFC 9293 §3.6): end one half only.
+            finish_sending(destination.as_fd());
+        }
+    }
+
+    /// A side broke: the other is reset, so that it cannot take what it got for the whole.
+    pub(super) fn broken(&self, side: Side, cause: Errno) {
+        let reason = match side {
+            Side::Client => Reason::ClientReset,
+            Side::Backend => Reason::BackendReset,
+            Side::Us => Reason::Internal,
+        };
+        self.note(Ending {
+            reason,
+            side,
+            cause: Some(cause),
+        });
+        self.reset_both();
+    }
+}

@@ -1,0 +1,7 @@
+//! The data path of one session: reach a backend, move bytes both ways, end both sides rightly.
+
+pub mod dial;
+pub mod link;
+pub mod relay;
+
+mod pump;

@@ -1,0 +1,269 @@
+//! One direction of a relay: copied while messages are small, spliced while there is bulk.
+//!
+//! The ring tells when, direct calls move the bytes. A direction that waits owns nothing, unless its
+//! destination is full: then it owns the rest of one read, or one pipe.
+
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+
+use super::link::{BLIND_INTERVAL, Direction, Link};
+use super::relay::Loan;
+use crate::base::clock::now_coarse;
+use crate::base::limits::{PIPE_BYTES, TURN_BYTES};
+use crate::base::reason::Side;
+use crate::config::model::Relay;
+use crate::io::pipes::PipeLoan;
+use crate::io::socket::Socket;
+use crate::sys::socket::{receive, send};
+
+/// Splices below this many bytes are not worth their two calls.
+const SMALL_SPLICE: usize = 16 * 1024;
+
+/// So many small splices in a row turn a direction back to copying.
+const SMALL_SPLICES_MAX: u32 = 3;
+
+pub(super) struct Pump<'a> {
+    link: &'a Link,
+    direction: Direction,
+    from: &'a Socket,
+    to: &'a Socket,
+    mode: Relay,
+    loan: Loan<'a>,
+}
+
+/// A side broke.
+struct Broken {
+    side: Side,
+    cause: Errno,
+}
+
+/// Why copying stopped.
+enum Copied {
+    /// Nothing more is there at the moment.
+    Dry,
+    /// A read filled the buffer.
+    Bulk,
+    /// Enough for one turn.
+    Turn,
+    /// The destination is full; this is the rest.
+    Stalled(Vec<u8>),
+    /// The source has ended.
+    End,
+}
+
+/// Why splicing stopped.
+enum Spliced {
+    /// Messages have become small, or no pipe is to be had.
+    Small,
+    /// The kernel cannot splice these sockets.
+    Unable,
+    /// The source has ended.
+    End,
+}
+
+impl<'a> Pump<'a> {
+    pub(super) const fn new(
+        link: &'a Link,
+        direction: Direction,
+        (from, to): (&'a Socket, &'a Socket),
+        mode: Relay,
+        loan: Loan<'a>,
+    ) -> Self {
+        Self {
+            link,
+            direction,
+            from,
+            to,
+            mode,
+            loan,
+        }
+    }
+
+    /// Moves bytes until the source ends or a side breaks, and tells the other side.
+    pub(super) async fn run(&self) {
+        match self.move_all().await {
+            Ok(()) => {
+                self.link.finished(self.direction);
+                self.look_soon();
+            }
+            Err(broken) => self.link.broken(broken.side, broken.cause),
+        }
+    }
+
+    async fn move_all(&self) -> Result<(), Broken> {
+        let mut mode = self.mode;
+        // A client mostly has sent its request by now; a backend mostly waits for it.
+        if self.direction == Direction::Down {
+            self.from.readable().await;
+        }
+        loop {
+            let bulk = match mode {
+                Relay::Splice => true,
+                Relay::Auto | Relay::Copy => match self.copy(mode)? {
+                    Copied::Bulk => true,
+                    Copied::Stalled(rest) => {
+                        self.flush(rest).await?;
+                        continue;
+                    }
+                    Copied::End => return Ok(()),
+                    Copied::Dry | Copied::Turn => false,
+                },
+            };
+            if bulk {
+                match self.splice(mode).await? {
+                    Spliced::End => return Ok(()),
+                    Spliced::Unable => mode = Relay::Copy,
+                    Spliced::Small => {}
+                }
+            } else {
+                self.from.readable().await;
+            }
+        }
+    }
+
+    /// Copies through the worker's buffer until something stops it.
+    fn copy(&self, mode: Relay) -> Result<Copied, Broken> {
+        let scratch = &mut *self.loan.lane.scratch.borrow_mut();
+        let mut moved = 0;
+        while moved < TURN_BYTES {
+            let received = match receive(self.from.as_fd(), scratch) {
+                Ok(0) => return Ok(Copied::End),
+                Ok(received) => received,
+                Err(Errno::AGAIN) => return Ok(Copied::Dry),
+                Err(cause) => return Err(self.source_broke(cause)),
+            };
+            let rest = self.send(&scratch[..received])?;
+            if !rest.is_empty() {
+                return Ok(Copied::Stalled(rest.to_vec()));
+            }
+            if received < scratch.len() {
+                // The poll is level-triggered: what came meanwhile completes it at once, and the
+                // call that would say EAGAIN is saved.
+                return Ok(Copied::Dry);
+            }
+            if mode == Relay::Auto {
+                return Ok(Copied::Bulk);
+            }
+            moved += received;
+        }
+        Ok(Copied::Turn)
+    }
+
+    /// Sends until all is sent or the destination is full; returns the rest.
+    fn send<'b>(&self, mut bytes: &'b [u8]) -> Result<&'b [u8], Broken> {
+        while !bytes.is_empty() {
+            match send(self.to.as_fd(), bytes) {
+                Ok(sent) => {
+                    self.delivered(sent);
+                    bytes = bytes.get(sent..).unwrap_or_default();
+                }
+                Err(Errno::AGAIN) => break,
+                Err(cause) => return Err(self.destination_broke(cause)),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Sends what the destination had no room for.
+    async fn flush(&self, rest: Vec<u8>) -> Result<(), Broken> {
+        let mut unsent = rest.as_slice();
+        while !unsent.is_empty() {
+            self.room().await;
+            unsent = self.send(unsent)?;
+        }
+        Ok(())
+    }
+
+    /// Splices until the source ends or the messages become small.
+    async fn splice(&self, mode: Relay) -> Result<Spliced, Broken> {
+        let mut small = 0;
+        loop {
+            let Some(mut pipe) = self.loan.lane.pipes.borrow() else {
+                self.loan.worker.pipes_refused.inc();
+                return self.copy_instead().await;
+            };
+            let mut moved = 0;
+            while moved < TURN_BYTES {
+                let filled = match pipe.fill(self.from.as_fd(), PIPE_BYTES) {
+                    Ok(0) => return Ok(Spliced::End),
+                    Ok(filled) => filled,
+                    // Every fill is drained at once, so the pipe is empty: it is the source.
+                    Err(Errno::AGAIN) => break,
+                    Err(Errno::INVAL) => return Ok(Spliced::Unable),
+                    Err(cause) => return Err(self.source_broke(cause)),
+                };
+                self.drain(&mut pipe).await?;
+                moved += filled;
+                small = if filled < SMALL_SPLICE { small + 1 } else { 0 };
+            }
+            drop(pipe);
+            if mode == Relay::Auto && small >= SMALL_SPLICES_MAX {
+                return Ok(Spliced::Small);
+            }
+            self.from.readable().await;
+        }
+    }
+
+    /// One turn of copying for want of a pipe.
+    async fn copy_instead(&self) -> Result<Spliced, Broken> {
+        match self.copy(Relay::Copy)? {
+            Copied::End => return Ok(Spliced::End),
+            Copied::Stalled(rest) => self.flush(rest).await?,
+            Copied::Dry | Copied::Turn | Copied::Bulk => self.from.readable().await,
+        }
+        Ok(Spliced::Small)
+    }
+
+    async fn drain(&self, pipe: &mut PipeLoan<'_>) -> Result<(), Broken> {
+        while pipe.held() > 0 {
+            match pipe.drain(self.to.as_fd()) {
+                Ok(moved) => self.delivered(moved),
+                Err(Errno::AGAIN) => self.room().await,
+                Err(cause) => return Err(self.destination_broke(cause)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the destination has room; nobody reads the source meanwhile.
+    async fn room(&self) {
+        self.link.set_stalled(self.direction, true);
+        self.look_soon();
+        self.to.writable().await;
+        self.link.set_stalled(self.direction, false);
+    }
+
+    /// Has the worker's tick look whether a side broke that nobody reads any more.
+    fn look_soon(&self) {
+        if let Some(key) = self.link.key() {
+            let soon = now_coarse() + BLIND_INTERVAL;
+            self.loan.sessions.borrow_mut().postpone(key, soon);
+        }
+    }
+
+    fn delivered(&self, bytes: usize) {
+        self.link.delivered(self.direction, bytes, now_coarse());
+        let counter = match self.direction {
+            Direction::Up => &self.loan.listener.bytes_up,
+            Direction::Down => &self.loan.listener.bytes_down,
+        };
+        counter.add(bytes as u64);
+    }
+
+    const fn source_broke(&self, cause: Errno) -> Broken {
+        let side = match self.direction {
+            Direction::Up => Side::Client,
+            Direction::Down => Side::Backend,
+        };
+        Broken { side, cause }
+    }
+
+    const fn destination_broke(&self, cause: Errno) -> Broken {
+        let side = match self.direction {
+            Direction::Up => Side::Backend,
+            Direction::Down => Side::Client,
+        };
+        Broken { side, cause }
+    }
+}

@@ -1,0 +1,145 @@
+//! A new configuration for the running process: everything is checked and prepared aside, then put in
+//! force by steps that cannot fail. A rejected configuration changes nothing at all.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::Process;
+use super::start::{host_names, read_token};
+use crate::admin::Reloaded;
+use crate::admin::socket::{self, AdminSocket};
+use crate::config::model::{Admin, Model};
+use crate::config::{self, Checked};
+use crate::log::writer::{self, Writer};
+
+/// How long new host names may take before the configuration goes into force without them.
+pub(super) const RESOLVE_WAIT: Duration = Duration::from_secs(2);
+
+/// Reloads so far: written by the main thread, read for the metrics; plain counts, so relaxed.
+#[derive(Default)]
+pub(super) struct Reloads {
+    pub(super) applied: AtomicU64,
+    pub(super) rejected: AtomicU64,
+}
+
+/// What a reload has got ready.
+struct Ready {
+    model: Model,
+    warnings: String,
+    changes: Vec<String>,
+    token: Option<String>,
+    admin: AdminChange,
+    log: writer::Prepared,
+    sockets: super::listeners::Prepared,
+}
+
+enum AdminChange {
+    Keep,
+    Replace(Option<AdminSocket>),
+}
+
+impl Process {
+    /// Reads the configuration again and puts it in force, if all of it can be.
+    pub(super) fn reload(&mut self) -> Reloaded {
+        // No service manager: nothing to tell.
+        let _ = sd_notify::notify(&reloading());
+        let outcome = match self.prepare() {
+            Ok(ready) => self.commit(ready),
+            Err(report) => {
+                self.reloads.rejected.fetch_add(1, Ordering::Relaxed);
+                tracing::error!("reload rejected, nothing has changed:\n{report}");
+                Reloaded::Rejected { report }
+            }
+        };
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        outcome
+    }
+
+    fn prepare(&self) -> Result<Ready, String> {
+        let Some(source) = &self.source else {
+            return Err("there is no configuration file to read again".to_owned());
+        };
+        let Checked { model, warnings } =
+            config::load(source, &self.machine).map_err(|report| report.render(false))?;
+        let running = &self.current.load().model;
+        let changes = config::diff(running, &model);
+        let model = keep_fixed(model, running);
+        let text = |what: &dyn std::fmt::Display| format!("{}: {what}\n", source.display());
+        let token = read_token(&model.admin).map_err(|error| text(&error))?;
+        let log = Writer::prepare(&model.log).map_err(|error| text(&error))?;
+        let admin = prepare_admin(&model.admin, &running.admin).map_err(|error| text(&error))?;
+        let sockets = self.sockets.prepare(&model).map_err(|fault| text(&fault))?;
+        Ok(Ready {
+            warnings: warnings.render(false),
+            changes,
+            model,
+            token,
+            admin,
+            log,
+            sockets,
+        })
+    }
+
+    fn commit(&mut self, ready: Ready) -> Reloaded {
+        let model = Arc::new(ready.model);
+        self.control.set_nameservers(&model.global.nameservers);
+        self.answers = self.control.resolve(host_names(&model), RESOLVE_WAIT);
+        let version = self.current.load().version + 1;
+        let snapshot = self
+            .registries
+            .build(Arc::clone(&model), &self.answers, version);
+        let sockets = ready.sockets;
+        self.swap(Arc::new(snapshot), |held, snapshot| {
+            held.commit(sockets, snapshot)
+        });
+        self.log.commit(ready.log);
+        self.messages.set_level(model.log.level);
+        *self.surface.token.write() = ready.token;
+        if let AdminChange::Replace(socket) = ready.admin {
+            self.control.serve_admin(socket);
+        }
+        self.reloads.applied.fetch_add(1, Ordering::Relaxed);
+        let changes = ready.changes;
+        let mut listed = String::new();
+        for change in &changes {
+            let _ = write!(listed, "\n  {change}");
+        }
+        tracing::info!(
+            "reload applied as version {version}, {} changes{listed}",
+            changes.len()
+        );
+        Reloaded::Applied {
+            version,
+            changes,
+            warnings: ready.warnings,
+        }
+    }
+}
+
+/// What only a new process could change stays as it is; the list of changes says so.
+fn keep_fixed(mut model: Model, running: &Model) -> Model {
+    model.global.workers = running.global.workers;
+    model.global.pin = running.global.pin;
+    model.global.driver = running.global.driver;
+    model
+}
+
+fn prepare_admin(admin: &Admin, running: &Admin) -> Result<AdminChange, String> {
+    if admin.listen == running.listen {
+        return Ok(AdminChange::Keep);
+    }
+    let bind = |endpoint| {
+        socket::bind(endpoint).map_err(|error| format!("admin: listen on {endpoint}: {error}"))
+    };
+    let socket = admin.listen.as_ref().map(bind).transpose()?;
+    Ok(AdminChange::Replace(socket))
+}
+
+fn reloading() -> Vec<sd_notify::NotifyState<'static>> {
+    let mut states = vec![sd_notify::NotifyState::Reloading];
+    // Without the clock the service manager falls back to its plain notify protocol.
+    states.extend(sd_notify::NotifyState::monotonic_usec_now());
+    states
+}

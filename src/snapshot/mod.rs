@@ -1,0 +1,93 @@
+//! Everything a session may look up, in one immutable value.
+//!
+//! A snapshot is built aside from a model, swapped in by one pointer and pinned by each session. What
+//! must outlive it (counts, rotations, budgets) lives in the [`Registries`] and is only referred to.
+
+mod registries;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::backend::RetryBudget;
+use crate::balance::{Balancer, Rotation};
+use crate::config::model::{Connect, Keepalive, Model, Relay, Timeouts};
+use crate::metrics::{Cells, ListenerCells, PoolCells};
+
+pub use registries::{Answers, Registries};
+
+/// A listener's number: the same name has the same number in every snapshot of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(u32);
+
+/// One configuration as the workers see it.
+pub struct Snapshot {
+    /// Counts the configurations of this process, from 1.
+    pub version: u64,
+    /// What it was built from.
+    pub model: Arc<Model>,
+    listeners: HashMap<ListenerId, Listener>,
+    pools: Vec<Arc<Pool>>,
+}
+
+/// What a session needs to know of its listener.
+pub struct Listener {
+    /// As configured.
+    pub name: Arc<str>,
+    /// How bytes are moved.
+    pub relay: Relay,
+    /// How long a session may do what.
+    pub timeouts: Timeouts,
+    /// How backends are probed that are silent for long.
+    pub keepalive: Option<Keepalive>,
+    /// Where its sessions go.
+    pub pool: Arc<Pool>,
+    /// Counters.
+    pub cells: Arc<Cells<ListenerCells>>,
+}
+
+/// What a session needs to know of its pool.
+pub struct Pool {
+    /// As configured.
+    pub name: Arc<str>,
+    /// The backends, and the way to choose one.
+    pub balancer: Balancer,
+    /// How to connect.
+    pub connect: Connect,
+    /// Retries allowed, percent of connections.
+    pub retry_budget: u8,
+    /// The local address to connect from.
+    pub source: Option<IpAddr>,
+    /// What outlives the snapshot.
+    pub live: Arc<PoolLive>,
+    /// Counters.
+    pub cells: Arc<Cells<PoolCells>>,
+}
+
+/// The part of a pool that outlives a snapshot.
+#[derive(Default)]
+pub struct PoolLive {
+    /// Whose turn it is.
+    pub rotation: Rotation,
+    /// Retries made and connections counted.
+    pub budget: RetryBudget,
+}
+
+impl Snapshot {
+    /// The listener with this number, unless the configuration has dropped it.
+    pub fn listener(&self, id: ListenerId) -> Option<&Listener> {
+        self.listeners.get(&id)
+    }
+
+    /// The number of the listener with this name.
+    pub fn listener_id(&self, name: &str) -> Option<ListenerId> {
+        self.listeners
+            .iter()
+            .find_map(|(id, listener)| (*listener.name == *name).then_some(*id))
+    }
+
+    /// Every pool, in the order of their names.
+    pub fn pools(&self) -> &[Arc<Pool>] {
+        &self.pools
+    }
+}

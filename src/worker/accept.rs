@@ -1,0 +1,190 @@
+//! From listening sockets to sessions: accepts, changes what it accepts from, and runs queues dry.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::mailbox::{Adoption, Inbox, Listening, Message};
+use super::session::{self, Client};
+use super::{Pinned, Worker};
+use crate::base::address::Endpoint;
+use crate::base::clock::now;
+use crate::base::limits::ACCEPTS_PER_TURN;
+use crate::io::socket::Socket;
+use crate::snapshot::ListenerId;
+use crate::sys::socket::{accept, finish};
+
+/// How long accepting pauses when the process has no descriptor left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A withdrawn socket is closed once nothing has come for so long: several round trips of a handshake
+/// that was under way when it was withdrawn.
+const QUIET: Duration = Duration::from_millis(250);
+
+/// How often a withdrawn socket is looked at.
+const QUIET_CHECK: Duration = Duration::from_millis(25);
+
+/// All sockets that one worker accepts from.
+pub(super) struct Accepting {
+    worker: Rc<Worker>,
+    gates: HashMap<Endpoint, Rc<Gate>>,
+}
+
+/// One socket that a worker accepts from.
+struct Gate {
+    socket: Socket,
+    listener: Cell<ListenerId>,
+    /// Set once withdrawn: what its last sessions live by.
+    withdrawn: RefCell<Option<Pinned>>,
+    closed: Cell<bool>,
+    /// Closing the last of these closes the listening socket itself.
+    _kept: Arc<OwnedFd>,
+}
+
+impl Accepting {
+    pub(super) fn new(worker: &Rc<Worker>) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            gates: HashMap::new(),
+        }
+    }
+
+    /// Accepts from one more socket.
+    pub(super) fn begin(&mut self, listening: Listening) {
+        let socket = match listening.socket.try_clone().and_then(Socket::new) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!("accept on {}: {error}", listening.endpoint);
+                return;
+            }
+        };
+        let gate = Rc::new(Gate {
+            socket,
+            listener: Cell::new(listening.listener),
+            withdrawn: RefCell::new(None),
+            closed: Cell::new(false),
+            _kept: listening.socket,
+        });
+        monoio::spawn(accept_all(Rc::clone(&gate), Rc::clone(&self.worker)));
+        self.gates.insert(listening.endpoint, gate);
+    }
+
+    /// Does what the process says until it says that this is the end.
+    pub(super) async fn obey(&mut self, inbox: Inbox) {
+        let Ok(wake) = inbox
+            .wake
+            .as_fd()
+            .try_clone_to_owned()
+            .and_then(Socket::new)
+        else {
+            tracing::error!("worker {} cannot hear the process", self.worker.index);
+            return;
+        };
+        loop {
+            wake.readable().await;
+            inbox.wake.clear();
+            while let Ok(message) = inbox.messages.try_recv() {
+                match message {
+                    Message::Adopt(adoption) => self.adopt(adoption),
+                    Message::ResetAll(reason) => {
+                        let sessions = self.worker.sessions.borrow();
+                        sessions.values().for_each(|link| link.kill(reason));
+                    }
+                    Message::End => return,
+                }
+            }
+        }
+    }
+
+    /// Changes snapshot and sockets together: no connection meets one without the other.
+    fn adopt(&mut self, adoption: Adoption) {
+        let before = self.worker.snapshot.replace(Rc::new(adoption.snapshot));
+        for endpoint in adoption.withdraw {
+            if let Some(gate) = self.gates.remove(&endpoint) {
+                gate.withdrawn.replace(Some(Rc::clone(&before)));
+                monoio::spawn(run_dry(gate, Rc::clone(&self.worker)));
+            }
+        }
+        for (endpoint, listener) in adoption.reassign {
+            if let Some(gate) = self.gates.get(&endpoint) {
+                gate.listener.set(listener);
+            }
+        }
+        for listening in adoption.listen {
+            self.begin(listening);
+        }
+    }
+}
+
+/// Accepts from one socket until it is closed.
+async fn accept_all(gate: Rc<Gate>, worker: Rc<Worker>) {
+    while !gate.closed.get() {
+        gate.socket.readable().await;
+        match gate.accept_waiting(&worker) {
+            Ok(_) => {}
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                worker.cells().accept_paused.inc();
+                monoio::time::sleep(PAUSE).await;
+            }
+            Err(_) if gate.closed.get() => {}
+            Err(error) => {
+                // Workers share a unix socket: the first to find it dry closes it for all.
+                if gate.withdrawn.borrow().is_none() {
+                    tracing::error!("accept: {error}");
+                }
+                monoio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Accepts what still waits at a withdrawn socket, then closes it.
+async fn run_dry(gate: Rc<Gate>, worker: Rc<Worker>) {
+    let mut last_accepted = now();
+    while now() - last_accepted < QUIET {
+        if gate
+            .accept_waiting(&worker)
+            .is_ok_and(|accepted| accepted > 0)
+        {
+            last_accepted = now();
+        }
+        monoio::time::sleep(QUIET_CHECK).await;
+    }
+    gate.closed.set(true);
+    // Ends the wait of `accept_all`, which then lets go of the socket.
+    finish(gate.socket.as_fd());
+}
+
+impl Gate {
+    /// Makes sessions of connections that wait, at most a turn's worth; returns how many.
+    fn accept_waiting(&self, worker: &Rc<Worker>) -> Result<usize, Errno> {
+        for accepted in 0..ACCEPTS_PER_TURN {
+            let (socket, address) = match accept(self.socket.as_fd()) {
+                Ok(accepted) => accepted,
+                Err(Errno::AGAIN) => return Ok(accepted),
+                // The client has left while it waited.
+                Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => continue,
+                Err(error) => return Err(error),
+            };
+            let snapshot = self.snapshot(worker);
+            let client = Client {
+                socket,
+                address,
+                listener: self.listener.get(),
+            };
+            monoio::spawn(session::run(client, snapshot, Rc::clone(worker)));
+        }
+        Ok(ACCEPTS_PER_TURN)
+    }
+
+    /// The snapshot that a session from this socket lives by.
+    fn snapshot(&self, worker: &Worker) -> Pinned {
+        let last = self.withdrawn.borrow();
+        last.as_ref().map_or_else(|| worker.snapshot(), Rc::clone)
+    }
+}

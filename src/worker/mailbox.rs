@@ -1,0 +1,88 @@
+//! How the process speaks to a worker.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use crate::base::address::Endpoint;
+use crate::base::reason::Reason;
+use crate::snapshot::{ListenerId, Snapshot};
+use crate::sys::wake::Wake;
+
+/// Messages that may wait; a worker reads all of them each time it wakes.
+const MESSAGES_MAX: usize = 256;
+
+/// A message to one worker.
+pub enum Message {
+    /// There is a new snapshot; the sockets to accept from change with it.
+    Adopt(Adoption),
+    /// Reset every session.
+    ResetAll(Reason),
+    /// Return from the worker's thread.
+    End,
+}
+
+/// A new snapshot and the change of accepting that goes with it.
+pub struct Adoption {
+    /// What new sessions live by.
+    pub snapshot: Arc<Snapshot>,
+    /// Sockets to accept from until nothing waits any more, by the snapshot before this one.
+    pub withdraw: Vec<Endpoint>,
+    /// Sockets that now belong to another listener.
+    pub reassign: Vec<(Endpoint, ListenerId)>,
+    /// New sockets to accept from.
+    pub listen: Vec<Listening>,
+}
+
+/// A socket that queues connections for one worker.
+#[derive(Clone)]
+pub struct Listening {
+    /// Where it is bound.
+    pub endpoint: Endpoint,
+    /// The listener it belongs to.
+    pub listener: ListenerId,
+    /// The socket; the process keeps it too, to change its settings.
+    pub socket: Arc<OwnedFd>,
+}
+
+/// The process's end.
+#[derive(Clone)]
+pub struct Mailbox {
+    messages: Sender<Message>,
+    wake: Wake,
+}
+
+/// The worker's end.
+pub struct Inbox {
+    pub(super) messages: Receiver<Message>,
+    pub(super) wake: Wake,
+}
+
+/// A new mailbox, both ends.
+///
+/// # Errors
+/// What eventfd(2) says.
+pub fn mailbox() -> io::Result<(Mailbox, Inbox)> {
+    let (sender, receiver) = bounded(MESSAGES_MAX);
+    let wake = Wake::new()?;
+    let mailbox = Mailbox {
+        messages: sender,
+        wake: wake.clone(),
+    };
+    let inbox = Inbox {
+        messages: receiver,
+        wake,
+    };
+    Ok((mailbox, inbox))
+}
+
+impl Mailbox {
+    /// Sends a message; waits where too many are unread. A worker that is gone gets nothing.
+    pub fn send(&self, message: Message) {
+        if self.messages.send(message).is_ok() {
+            self.wake.wake();
+        }
+    }
+}

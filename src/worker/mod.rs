@@ -1,0 +1,87 @@
+//! One core: its runtime, its accept loops, its sessions.
+//!
+//! Everything in here stays on one thread. Other threads reach a worker through its mailbox, the
+//! snapshot pointer and the counters.
+
+pub mod mailbox;
+pub mod runtime;
+
+mod accept;
+mod session;
+mod tick;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::base::clock::{Instant, now};
+use crate::base::random::Random;
+use crate::forward::link::Link;
+use crate::io::lane::Lane;
+use crate::io::wheel::Wheel;
+use crate::log::session::SessionIds;
+use crate::log::writer::SessionLog;
+use crate::metrics::{Registry, WorkerCells};
+use crate::snapshot::Snapshot;
+
+/// What the process gives each worker.
+pub struct Seat {
+    /// Which worker this is, from 0.
+    pub index: usize,
+    /// How many there are.
+    pub workers: usize,
+    /// The snapshot to begin with.
+    pub snapshot: Arc<Snapshot>,
+    /// Counters of all workers.
+    pub metrics: Arc<Registry>,
+    /// Where session lines go.
+    pub log: SessionLog,
+}
+
+/// One worker's state, shared by its tasks.
+struct Worker {
+    index: usize,
+    metrics: Arc<Registry>,
+    lane: Lane,
+    sessions: RefCell<Wheel<Rc<Link>>>,
+    log: RefCell<SessionLog>,
+    /// The snapshot that new sessions live by; changes together with the sockets accepted from.
+    snapshot: RefCell<Pinned>,
+    random: RefCell<Random>,
+    session_ids: RefCell<SessionIds>,
+}
+
+/// A snapshot that tasks of one worker share: counting its users must not touch another core's cache.
+type Pinned = Rc<Arc<Snapshot>>;
+
+impl Worker {
+    fn new(seat: Seat) -> Rc<Self> {
+        let time = now();
+        Rc::new(Self {
+            lane: Lane::new(seat.workers),
+            sessions: RefCell::new(Wheel::new(time)),
+            log: RefCell::new(seat.log),
+            snapshot: RefCell::new(Rc::new(seat.snapshot)),
+            random: RefCell::new(Random::new(time.as_nanos() ^ (seat.index as u64) << 56)),
+            session_ids: RefCell::new(SessionIds::for_worker(seat.index)),
+            index: seat.index,
+            metrics: seat.metrics,
+        })
+    }
+
+    /// The snapshot that a new session lives by.
+    fn snapshot(&self) -> Pinned {
+        Rc::clone(&self.snapshot.borrow())
+    }
+
+    fn cells(&self) -> &WorkerCells {
+        self.metrics.worker(self.index)
+    }
+
+    /// Ends what is due among the sessions.
+    fn check_sessions(&self, now: Instant) {
+        self.sessions
+            .borrow_mut()
+            .advance(now, |link| link.check(now));
+    }
+}

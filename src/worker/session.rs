@@ -1,0 +1,243 @@
+//! ★ Start reading here: one client's connection, from accept to close.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Pinned, Worker};
+use crate::backend::{Backend, Lease};
+use crate::balance::Ask;
+use crate::base::clock::{Instant, now};
+use crate::base::reason::Reason;
+use crate::forward::dial::{Dialled, dial};
+use crate::forward::link::{Direction, Ending, FIRST_CHECK, Limits, Link};
+use crate::forward::relay::{Loan, relay};
+use crate::io::socket::Socket;
+use crate::io::unwind::caught;
+use crate::log::session::{Client as Source, Closed, Event, SessionId, SessionLine, TcpFacts};
+use crate::snapshot::{Listener, ListenerId};
+use crate::sys::socket::tcp_summary;
+
+/// A client that has just been accepted.
+pub(super) struct Client {
+    pub(super) socket: OwnedFd,
+    /// `None`: it came through a unix socket.
+    pub(super) address: Option<SocketAddr>,
+    pub(super) listener: ListenerId,
+}
+
+/// What is known of a session besides what its link knows.
+struct Record {
+    id: SessionId,
+    client: Option<SocketAddr>,
+    opened: Instant,
+    backend: Option<Arc<Backend>>,
+    attempts: u8,
+    connect: Option<Duration>,
+    /// Counts the session among the backend's for as long as it lives.
+    lease: Option<Lease>,
+}
+
+/// Serves one client, from accept to close; counts and logs it once.
+pub(super) async fn run(client: Client, snapshot: Pinned, worker: Rc<Worker>) {
+    // Snapshot and sockets change together, so the listener is there.
+    let Some(listener) = snapshot.listener(client.listener) else {
+        return;
+    };
+    let Ok(socket) = Socket::new(client.socket) else {
+        return;
+    };
+    let opened = now();
+    let link = Rc::new(Link::new(socket, worker.limits(listener, opened), opened));
+    let key = worker
+        .sessions
+        .borrow_mut()
+        .insert(opened + FIRST_CHECK, Rc::clone(&link));
+    link.set_key(key);
+    let mut record = Record {
+        id: worker.session_ids.borrow_mut().next_id(),
+        client: client.address,
+        opened,
+        backend: None,
+        attempts: 0,
+        connect: None,
+        lease: None,
+    };
+    worker.count_opened(listener);
+    worker.log_opened(listener, &snapshot, &record);
+
+    let served = caught(pin!(serve(&link, listener, &worker, &mut record))).await;
+    let ending = served.unwrap_or_else(|_| {
+        worker.cells().panics.inc();
+        link.kill(Reason::Internal);
+        Ending::ours(Reason::Internal)
+    });
+
+    worker.sessions.borrow_mut().remove(key);
+    worker.count_closed(listener, &link, &record, ending);
+    worker.log_closed(listener, &snapshot, &record, (&link, ending));
+}
+
+/// Finds the client a backend and relays between them until the session is over.
+async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut Record) -> Ending {
+    let pool = &*listener.pool;
+    let ask = Ask {
+        source: record.client.map(|client| client.ip()),
+        now: record.opened,
+        seed: worker.random.borrow_mut().next_u64(),
+    };
+    let dialled = match dial(pool, pool.cells.worker(worker.index), ask).await {
+        Ok(dialled) => dialled,
+        Err(fault) => {
+            record.backend = fault.backend;
+            record.attempts = fault.attempts;
+            // The client is told by a reset that nobody served it.
+            link.kill(fault.reason);
+            return Ending {
+                cause: fault.cause,
+                ..Ending::ours(fault.reason)
+            };
+        }
+    };
+    let Dialled {
+        socket,
+        lease,
+        connected,
+        took,
+        attempts,
+    } = dialled;
+    record.lease = Some(lease);
+    record.connect = Some(took);
+    record.attempts = attempts;
+    link.connect(socket, connected);
+    let first_check = link.first_check(connected);
+    if first_check < connected + FIRST_CHECK
+        && let Some(key) = link.key()
+    {
+        worker.sessions.borrow_mut().postpone(key, first_check);
+    }
+    relay(link, listener.relay, worker.loan(listener)).await
+}
+
+impl Worker {
+    fn limits(&self, listener: &Listener, opened: Instant) -> Limits {
+        let timeouts = &listener.timeouts;
+        let lifetime_end = timeouts
+            .max_lifetime
+            .map(|lifetime| opened + self.jittered(lifetime, timeouts.lifetime_jitter));
+        Limits {
+            idle: timeouts.idle,
+            half_closed: timeouts.half_closed,
+            first_byte: timeouts.first_byte,
+            lifetime_end,
+            keepalive: listener.keepalive,
+        }
+    }
+
+    /// A time up to `percent` shorter or longer, so that sessions begun together do not end together.
+    fn jittered(&self, time: Duration, percent: u8) -> Duration {
+        let spread = time * u32::from(percent) / 100;
+        let twice = u64::try_from(spread.as_nanos() * 2).unwrap_or(u64::MAX);
+        let offset = self.random.borrow_mut().below(twice.saturating_add(1));
+        (time + Duration::from_nanos(offset)).saturating_sub(spread)
+    }
+
+    fn loan<'a>(&'a self, listener: &'a Listener) -> Loan<'a> {
+        Loan {
+            lane: &self.lane,
+            sessions: &self.sessions,
+            listener: listener.cells.worker(self.index),
+            worker: self.cells(),
+        }
+    }
+
+    fn count_opened(&self, listener: &Listener) {
+        let cells = listener.cells.worker(self.index);
+        cells.accepted.inc();
+        cells.active.inc();
+    }
+
+    fn count_closed(&self, listener: &Listener, link: &Link, record: &Record, ending: Ending) {
+        let cells = listener.cells.worker(self.index);
+        cells.active.dec();
+        cells.ended[ending.reason.index()].inc();
+        cells.session_seconds.record(now() - record.opened);
+        if let Some(first_byte) = link.first_byte() {
+            let cells = listener.pool.cells.worker(self.index);
+            cells
+                .first_byte_seconds
+                .record(first_byte - link.connected());
+        }
+    }
+}
+
+impl Worker {
+    fn log_opened(&self, listener: &Listener, snapshot: &Pinned, record: &Record) {
+        let mut log = self.log.borrow_mut();
+        if log.wants_open() {
+            log.push(&self.line(listener, snapshot, record, Event::Open));
+        }
+    }
+
+    fn log_closed(
+        &self,
+        listener: &Listener,
+        snapshot: &Pinned,
+        record: &Record,
+        (link, ending): (&Link, Ending),
+    ) {
+        let mut log = self.log.borrow_mut();
+        if !log.wants_close() {
+            return;
+        }
+        let backend = record.lease.as_deref().or(record.backend.as_deref());
+        let cause = ending.cause.map(|cause| cause.to_string());
+        let first_byte = link
+            .first_byte()
+            .map(|first_byte| first_byte - link.connected());
+        let closed = Closed {
+            backend: backend.map(|backend| &*backend.id().name),
+            endpoint: backend.map(Backend::endpoint),
+            attempts: u32::from(record.attempts),
+            connect: record.connect,
+            first_byte,
+            duration: now() - record.opened,
+            bytes_up: link.bytes(Direction::Up),
+            bytes_down: link.bytes(Direction::Down),
+            client_tcp: tcp_facts(link.client()),
+            backend_tcp: link.backend().and_then(tcp_facts),
+            reason: ending.reason,
+            side: ending.side,
+            cause: cause.as_deref(),
+        };
+        log.push(&self.line(listener, snapshot, record, Event::Close(&closed)));
+    }
+
+    fn line<'a>(
+        &self,
+        listener: &'a Listener,
+        snapshot: &Pinned,
+        record: &Record,
+        event: Event<'a>,
+    ) -> SessionLine<'a> {
+        SessionLine {
+            session: record.id,
+            listener: &listener.name,
+            client: record.client.map_or(Source::Unix, Source::Inet),
+            pool: &listener.pool.name,
+            worker: self.index,
+            snapshot: snapshot.version,
+            event,
+        }
+    }
+}
+
+fn tcp_facts(socket: &Socket) -> Option<TcpFacts> {
+    tcp_summary(socket.as_fd()).map(|summary| TcpFacts {
+        rtt: Duration::from_micros(u64::from(summary.rtt_micros)),
+        retransmits: summary.retransmits,
+    })
+}

@@ -1,0 +1,27 @@
+//! The worker's clock: looks at sessions that are due, passes on the log, shows that it lives.
+
+use std::rc::Rc;
+
+use super::Worker;
+use crate::base::clock::now;
+use crate::io::wheel::SLOT;
+
+/// Ticks between two looks at the session log: a line reaches its writer within 100 ms.
+const TICKS_PER_FLUSH: u32 = 4;
+
+pub(super) async fn run(worker: Rc<Worker>) {
+    let mut ticks = 0_u32;
+    loop {
+        monoio::time::sleep(SLOT).await;
+        let time = now();
+        worker.cells().beat(time);
+        worker.check_sessions(time);
+        ticks = ticks.wrapping_add(1);
+        if ticks.is_multiple_of(TICKS_PER_FLUSH) {
+            let mut log = worker.log.borrow_mut();
+            if log.pending() {
+                log.flush();
+            }
+        }
+    }
+}
