@@ -2,9 +2,36 @@
 
 pub mod model;
 
-use std::path::Path;
+mod choices;
+mod diff;
+mod files;
+mod keys;
+mod print;
+mod read;
+mod report;
+mod schema;
+mod settings;
+mod source;
+mod suggest;
+mod table;
+mod text;
+mod units;
+mod validate;
+mod wording;
 
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::process::{Resource, getrlimit};
+
+pub use diff::diff;
+use files::Gathered;
 use model::Model;
+pub use print::print;
+pub use report::Report;
+use report::{Findings, Severity};
+pub use schema::schema;
+use validate::Check;
 
 /// Facts about the machine that defaults and warnings depend on.
 #[derive(Clone, Copy, Debug)]
@@ -26,43 +53,55 @@ pub struct Checked {
     pub warnings: Report,
 }
 
-/// Faults or warnings, each with its place.
-#[derive(Clone, Debug, Default)]
-pub struct Report {}
-
-impl Report {
-    /// Whether there is nothing to report.
-    pub fn is_empty(&self) -> bool {
-        true
-    }
-
-    /// The whole report as the operator reads it, each finding with its source line underlined.
-    pub fn render(&self, _color: bool) -> String {
-        String::new()
-    }
-}
-
 /// Reads and checks the file at `path` and all that it includes.
-pub fn load(_path: &Path, _machine: &Machine) -> Result<Checked, Report> {
-    unimplemented!("replaced by the configuration branch")
+pub fn load(path: &Path, machine: &Machine) -> Result<Checked, Report> {
+    check(files::gather(path), machine)
 }
 
-/// Checks `text`, which came from `name`.
-pub fn parse(_name: &str, _text: &str, _machine: &Machine) -> Result<Checked, Report> {
-    unimplemented!("replaced by the configuration branch")
+/// Checks `text`, which came from `name`; it cannot include files.
+pub fn parse(name: &str, text: &str, machine: &Machine) -> Result<Checked, Report> {
+    check(files::single(name, text), machine)
 }
 
-/// The effective configuration as TOML, with every default; fed back, it gives the same model.
-pub fn print(_model: &Model) -> String {
-    unimplemented!("replaced by the configuration branch")
+fn check(gathered: Gathered, machine: &Machine) -> Result<Checked, Report> {
+    let sources = Arc::new(gathered.sources);
+    let Some(root) = gathered.root else {
+        return Err(gathered.faults.into_report(Severity::Fault, &sources));
+    };
+    let pools = root
+        .named("pool")
+        .iter()
+        .map(|(_, name, _)| Arc::clone(name))
+        .collect();
+    let warnings = Findings::default();
+    let mut check = Check {
+        machine,
+        pools,
+        faults: gathered.faults,
+        warnings,
+    };
+    let model = check.model(&root);
+    if !check.faults.is_empty() {
+        return Err(check.faults.into_report(Severity::Fault, &sources));
+    }
+    Ok(Checked {
+        model,
+        warnings: check.warnings.into_report(Severity::Warning, &sources),
+    })
 }
 
-/// What a reload from `old` to `new` would change, one line each; empty: nothing.
-pub fn diff(_old: &Model, _new: &Model) -> Vec<String> {
-    unimplemented!("replaced by the configuration branch")
-}
-
-/// The JSON Schema of the file.
-pub fn schema() -> serde_json::Value {
-    unimplemented!("replaced by the configuration branch")
+impl Machine {
+    /// The machine that this process runs on.
+    pub fn here() -> Self {
+        // Where /proc is not mounted: the kernel's own default since 5.4.
+        let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn")
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(4096);
+        Self {
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            somaxconn,
+            descriptors: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
+        }
+    }
 }

@@ -1,0 +1,79 @@
+//! The words of the file that stand for variants of the model, each pair once.
+
+use super::model::{Balance, Driver, Format, Level, LogOn, Relay};
+
+/// `global.driver`
+pub(crate) const DRIVERS: [(&str, Driver); 3] = [
+    ("auto", Driver::Auto),
+    ("io_uring", Driver::IoUring),
+    ("epoll", Driver::Epoll),
+];
+
+/// `log.level`
+pub(crate) const LEVELS: [(&str, Level); 4] = [
+    ("error", Level::Error),
+    ("warn", Level::Warn),
+    ("info", Level::Info),
+    ("debug", Level::Debug),
+];
+
+/// `log.format`
+pub(crate) const FORMATS: [(&str, Format); 2] = [("json", Format::Json), ("text", Format::Text)];
+
+/// `log.on`
+pub(crate) const LOG_ONS: [(&str, LogOn); 2] =
+    [("close", LogOn::Close), ("open+close", LogOn::OpenAndClose)];
+
+/// `listener.relay`
+pub(crate) const RELAYS: [(&str, Relay); 3] = [
+    ("auto", Relay::Auto),
+    ("splice", Relay::Splice),
+    ("copy", Relay::Copy),
+];
+
+/// `pool.balance`; what a balancer has of its own stands beside the word.
+pub(crate) const BALANCES: [(&str, Balance); 5] = [
+    ("least_connections", Balance::LeastConnections),
+    ("round_robin", Balance::RoundRobin),
+    ("random_two", Balance::RandomTwo),
+    ("source_hash", Balance::SourceHash { ipv6_prefix: 128 }),
+    ("first", Balance::First),
+];
+
+pub(crate) const DRIVER_WORDS: [&str; 3] = words(&DRIVERS);
+pub(crate) const LEVEL_WORDS: [&str; 4] = words(&LEVELS);
+pub(crate) const FORMAT_WORDS: [&str; 2] = words(&FORMATS);
+pub(crate) const LOG_ON_WORDS: [&str; 2] = words(&LOG_ONS);
+pub(crate) const RELAY_WORDS: [&str; 3] = words(&RELAYS);
+pub(crate) const BALANCE_WORDS: [&str; 5] = words(&BALANCES);
+
+/// What `word` stands for. The reader has let only words of the table pass; the first is the default.
+pub(crate) fn meaning<T: Copy, const N: usize>(table: &[(&str, T); N], word: &str) -> T {
+    table
+        .iter()
+        .find(|(name, _)| *name == word)
+        .unwrap_or(&table[0])
+        .1
+}
+
+/// The word for `value`.
+pub(crate) fn word<T: PartialEq, const N: usize>(
+    table: &[(&'static str, T); N],
+    value: &T,
+) -> &'static str {
+    table
+        .iter()
+        .find(|(_, meaning)| meaning == value)
+        .unwrap_or(&table[0])
+        .0
+}
+
+const fn words<T, const N: usize>(table: &[(&'static str, T); N]) -> [&'static str; N] {
+    let mut words = [""; N];
+    let mut at = 0;
+    while at < N {
+        words[at] = table[at].0;
+        at += 1;
+    }
+    words
+}

@@ -1,0 +1,160 @@
+//! The model as a list of keys and values: what printing writes and what a difference compares.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use toml::Value;
+
+use super::choices::{BALANCES, DRIVERS, FORMATS, LEVELS, LOG_ONS, RELAYS, word};
+use super::model::{Admin, Backend, Balance, Global, Listener, Log, Pool, SessionLog};
+use super::units::duration_text;
+
+/// One key of a table with its value; `None`: there is no text for it, it has to be left out.
+pub(crate) type Setting = (&'static str, Option<Value>);
+
+/// `[global]`
+pub(crate) fn global(global: &Global) -> Vec<Setting> {
+    vec![
+        ("workers", Some(whole(global.workers))),
+        ("pin", Some(global.pin.into())),
+        ("driver", Some(word(&DRIVERS, &global.driver).into())),
+        ("shutdown.pre_stop", Some(time(global.shutdown.pre_stop))),
+        ("shutdown.drain", Some(time(global.shutdown.drain))),
+        ("resolver.nameservers", Some(list(&global.nameservers))),
+    ]
+}
+
+/// `[admin]`
+pub(crate) fn admin(admin: &Admin) -> Vec<Setting> {
+    let listen = admin
+        .listen
+        .as_ref()
+        .map_or_else(|| "off".to_owned(), ToString::to_string);
+    let token_file = admin
+        .token_file
+        .as_ref()
+        .map(|path| path.to_string_lossy().into_owned());
+    vec![
+        ("listen", Some(listen.into())),
+        ("token_file", token_file.map(Value::from)),
+    ]
+}
+
+/// `[log]`
+pub(crate) fn log(log: &Log) -> Vec<Setting> {
+    let sessions = match &log.sessions {
+        SessionLog::Off => "off".to_owned(),
+        SessionLog::Stdout => "stdout".to_owned(),
+        SessionLog::File(path) => path.to_string_lossy().into_owned(),
+    };
+    vec![
+        ("level", Some(word(&LEVELS, &log.level).into())),
+        ("sessions", Some(sessions.into())),
+        ("format", Some(word(&FORMATS, &log.format).into())),
+        ("on", Some(word(&LOG_ONS, &log.on).into())),
+    ]
+}
+
+/// `[[listener]]`, without the name.
+pub(crate) fn listener(listener: &Listener) -> Vec<Setting> {
+    let (timeouts, socket) = (&listener.timeouts, &listener.socket);
+    let mut settings = vec![
+        ("listen", Some(list(&listener.listen))),
+        ("pool", Some(listener.pool.as_ref().into())),
+        ("relay", Some(word(&RELAYS, &listener.relay).into())),
+        ("timeouts.idle", Some(time(timeouts.idle))),
+        ("timeouts.half_closed", Some(time(timeouts.half_closed))),
+        (
+            "timeouts.first_byte",
+            Some(time_or_off(timeouts.first_byte)),
+        ),
+        (
+            "timeouts.max_lifetime",
+            Some(time_or_off(timeouts.max_lifetime)),
+        ),
+        (
+            "timeouts.lifetime_jitter",
+            Some(percent(timeouts.lifetime_jitter)),
+        ),
+        ("backlog", Some(i64::from(socket.backlog).into())),
+        ("defer_accept", Some(time_or_off(socket.defer_accept))),
+        (
+            "fastopen",
+            Some(i64::from(socket.fastopen.unwrap_or(0)).into()),
+        ),
+        ("nodelay", Some(socket.nodelay.into())),
+        ("transparent", Some(socket.transparent.into())),
+        ("mptcp", Some(socket.mptcp.into())),
+        ("v6only", Some(socket.v6only.into())),
+        (
+            "unix_mode",
+            Some(format!("{:04o}", socket.unix_mode).into()),
+        ),
+        ("spread", Some("kernel".into())),
+    ];
+    match &socket.keepalive {
+        Some(keepalive) => settings.extend([
+            ("keepalive.idle", Some(time(keepalive.idle))),
+            ("keepalive.interval", Some(time(keepalive.interval))),
+            ("keepalive.count", Some(i64::from(keepalive.count).into())),
+        ]),
+        None => settings.push(("keepalive", Some("off".into()))),
+    }
+    settings
+}
+
+/// `[pool.NAME]`, without its backends.
+pub(crate) fn pool(pool: &Pool) -> Vec<Setting> {
+    // The table of words has the balancer with its own settings at their defaults.
+    let (balance, ipv6_prefix) = match pool.balance {
+        Balance::SourceHash { ipv6_prefix } => (
+            Balance::SourceHash { ipv6_prefix: 128 },
+            Some(i64::from(ipv6_prefix)),
+        ),
+        other => (other, None),
+    };
+    vec![
+        ("balance", Some(word(&BALANCES, &balance).into())),
+        ("source_hash.ipv6_prefix", ipv6_prefix.map(Value::from)),
+        ("connect.timeout", Some(time(pool.connect.timeout))),
+        (
+            "connect.attempts",
+            Some(i64::from(pool.connect.attempts).into()),
+        ),
+        ("connect.total", Some(time(pool.connect.total))),
+        ("retry_budget", Some(percent(pool.retry_budget))),
+        (
+            "source",
+            pool.source.as_ref().map(IpAddr::to_string).map(Value::from),
+        ),
+    ]
+}
+
+/// `[[pool.NAME.backend]]`, without the name.
+pub(crate) fn backend(backend: &Backend) -> Vec<Setting> {
+    vec![
+        ("address", Some(backend.address.to_string().into())),
+        ("weight", Some(i64::from(backend.weight).into())),
+        ("tier", Some(i64::from(backend.tier).into())),
+    ]
+}
+
+fn whole(number: usize) -> Value {
+    i64::try_from(number).unwrap_or(i64::MAX).into()
+}
+
+fn time(time: Duration) -> Value {
+    duration_text(time).into()
+}
+
+fn time_or_off(duration: Option<Duration>) -> Value {
+    time(duration.unwrap_or_default())
+}
+
+fn percent(percent: u8) -> Value {
+    format!("{percent}%").into()
+}
+
+fn list<T: ToString>(items: &[T]) -> Value {
+    Value::Array(items.iter().map(|item| item.to_string().into()).collect())
+}

@@ -1,0 +1,198 @@
+//! `[[listener]]` tables to listeners.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::super::choices::{RELAYS, meaning};
+use super::super::model::{Keepalive, Listener, SocketOptions, Timeouts};
+use super::super::report::Finding;
+use super::super::source::Place;
+use super::super::suggest::did_you_mean;
+use super::super::table::{Origin, Table, Value};
+use super::{Addresses, Check, section, word};
+use crate::base::address::Endpoint;
+
+/// Addresses of all listeners together; each costs a socket on every worker.
+const ADDRESSES_MAX: usize = 16_384;
+
+impl Check<'_> {
+    /// All listeners. `admin` is taken, too: operators must not be where clients are.
+    pub(super) fn listeners(
+        &mut self,
+        root: &Table,
+        admin: Option<(&Endpoint, Place)>,
+    ) -> Vec<Listener> {
+        let tables = root.tables("listener");
+        if tables.is_empty()
+            && root
+                .entry("listener")
+                .is_none_or(|entry| entry.origin != Origin::Changed)
+        {
+            let message = "no listener, expected at least one [[listener]] table";
+            self.faults.push(Finding::at(root.place, message));
+        }
+        let mut addresses: Addresses = admin
+            .map(|(at, place)| (at.clone(), place))
+            .into_iter()
+            .collect();
+        let mut names = HashMap::new();
+        let mut listeners = Vec::new();
+        for table in tables {
+            let listen = self.addresses(table, &mut addresses);
+            let first = || Some(Arc::from(listen.first()?.to_string()));
+            let name = table.text("name").map(Arc::clone).or_else(first);
+            if let Some(name) = &name {
+                let place = table.entry("name").map_or(table.place, |entry| entry.place);
+                self.claim(&mut names, "listener", (name, place));
+            }
+            self.pool_reference(root, table);
+            listeners.extend(self.listener(table, name, listen));
+        }
+        listeners
+    }
+
+    fn listener(
+        &mut self,
+        table: &Table,
+        name: Option<Arc<str>>,
+        listen: Vec<Endpoint>,
+    ) -> Option<Listener> {
+        let socket = self.socket_options(table, &listen);
+        let timeouts = self.timeouts(section(table, "timeouts"));
+        Some(Listener {
+            name: name?,
+            listen,
+            pool: Arc::clone(table.text("pool")?),
+            relay: meaning(&RELAYS, word(table, "relay")),
+            timeouts,
+            socket,
+        })
+    }
+
+    fn addresses(&mut self, table: &Table, taken: &mut Addresses) -> Vec<Endpoint> {
+        let mut listen = Vec::new();
+        for (place, value) in table.list("listen") {
+            let Value::Endpoints(endpoints) = value else {
+                continue;
+            };
+            if taken.len() + endpoints.len() > ADDRESSES_MAX {
+                let message = format!(
+                    "too many addresses, expected at most {ADDRESSES_MAX} in all listeners"
+                );
+                self.faults.push(Finding::at(*place, message));
+                break;
+            }
+            for endpoint in endpoints {
+                if let Some(first) = taken.get(endpoint) {
+                    let message = format!(
+                        "address is taken, got \"{endpoint}\" again, expected one of its own"
+                    );
+                    self.faults
+                        .push(Finding::at(*place, message).also(*first, "it is first used here"));
+                    break;
+                }
+                taken.insert(endpoint.clone(), *place);
+                listen.push(endpoint.clone());
+            }
+        }
+        listen
+    }
+
+    fn pool_reference(&mut self, root: &Table, table: &Table) {
+        let (Some(entry), Some(pool)) = (table.entry("pool"), table.text("pool")) else {
+            return;
+        };
+        let known = root.named("pool");
+        if self.pools.contains(pool) {
+            return;
+        }
+        self.faults.push_with(|| {
+            let message =
+                format!("no such pool, got \"{pool}\", expected the NAME of a [pool.NAME] table");
+            let names = known.iter().map(|(_, name, _)| name.as_ref());
+            Finding::at(entry.place, message).help(did_you_mean(pool, names, '"'))
+        });
+    }
+
+    fn timeouts(&mut self, table: &Table) -> Timeouts {
+        let max_lifetime = table.time_or_off("max_lifetime");
+        if max_lifetime.is_none() {
+            self.idle_setting(table, "lifetime_jitter", "`max_lifetime` is off");
+        }
+        Timeouts {
+            idle: table.time("idle"),
+            half_closed: table.time("half_closed"),
+            first_byte: table.time_or_off("first_byte"),
+            max_lifetime,
+            lifetime_jitter: u8::try_from(table.number("lifetime_jitter")).unwrap_or(100),
+        }
+    }
+
+    fn socket_options(&mut self, table: &Table, listen: &[Endpoint]) -> SocketOptions {
+        self.backlog(table);
+        self.idle_socket_options(table, listen);
+        SocketOptions {
+            backlog: table.number("backlog"),
+            defer_accept: table.time_or_off("defer_accept"),
+            fastopen: Some(table.number("fastopen")).filter(|&queue| queue > 0),
+            nodelay: table.flag("nodelay"),
+            keepalive: table.table("keepalive").map(|keepalive| Keepalive {
+                idle: keepalive.time("idle"),
+                interval: keepalive.time("interval"),
+                count: keepalive.number("count"),
+            }),
+            transparent: table.flag("transparent"),
+            mptcp: table.flag("mptcp"),
+            v6only: table.flag("v6only"),
+            unix_mode: table.number("unix_mode"),
+        }
+    }
+
+    fn backlog(&mut self, table: &Table) {
+        let (backlog, most) = (table.number("backlog"), self.machine.somaxconn);
+        if backlog > most
+            && let Some(entry) = table.entry("backlog")
+        {
+            let message = format!(
+                "the kernel cuts `backlog`, got {backlog}, expected at most {most} (net.core.somaxconn)"
+            );
+            self.warnings.push(Finding::at(entry.place, message));
+        }
+    }
+
+    fn idle_socket_options(&mut self, table: &Table, listen: &[Endpoint]) {
+        if listen.is_empty() {
+            return;
+        }
+        let is_unix = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Unix(_));
+        if !listen.iter().any(is_unix) {
+            self.idle_setting(
+                table,
+                "unix_mode",
+                "no address of the listener is a unix socket",
+            );
+        }
+        if listen.iter().all(is_unix) {
+            for name in [
+                "defer_accept",
+                "fastopen",
+                "nodelay",
+                "keepalive",
+                "transparent",
+                "mptcp",
+                "v6only",
+            ] {
+                self.idle_setting(
+                    table,
+                    name,
+                    "every address of the listener is a unix socket",
+                );
+            }
+        } else if !listen
+            .iter()
+            .any(|at| matches!(at, Endpoint::Inet(at) if at.is_ipv6()))
+        {
+            self.idle_setting(table, "v6only", "no address of the listener is IPv6");
+        }
+    }
+}
