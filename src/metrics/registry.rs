@@ -106,7 +106,7 @@ impl Registry {
     /// Sessions open on all listeners, those gone from the configuration too.
     pub fn sessions_active(&self) -> i64 {
         let rows = self.listener_rows();
-        let cells = rows.iter().flat_map(|row| row.cells.all());
+        let cells = rows.iter().flat_map(|(_, cells)| cells.all());
         cells.map(|cells| cells.active.read()).sum()
     }
 

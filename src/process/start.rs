@@ -18,8 +18,8 @@ use crate::admin::socket;
 use crate::admin::{Reloaded, Surface, access};
 use crate::base::address::Address;
 use crate::base::clock::now;
-use crate::config::{Checked, Machine};
 use crate::config::model::{self, Admin, Model};
+use crate::config::{Checked, Machine};
 use crate::control::{Control, Event};
 use crate::log::messages::Messages;
 use crate::log::writer::Writer;
@@ -73,7 +73,10 @@ pub(super) fn start(
         |what: &str, error: &dyn std::fmt::Display| StartFault::Other(format!("{what}: {error}"));
     let messages = Messages::install(model.log.level).map_err(|e| other("messages", &e))?;
     if !warnings.is_empty() {
-        tracing::warn!("the configuration is valid, but:\n{}", warnings.render(false));
+        tracing::warn!(
+            "the configuration is valid, but:\n{}",
+            warnings.render(false)
+        );
     }
     raise_descriptor_limit();
     let driver = choose_driver(model.global.driver)?;
