@@ -1,0 +1,10 @@
+//! The real binary on real sockets: what an operator, a client and a backend can see.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+mod smoke;
+mod support;
