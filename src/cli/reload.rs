@@ -78,7 +78,7 @@ fn admin(path: &Path) -> Admin {
         return checked.model.admin;
     }
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    salvage(&text, path.parent().unwrap_or(Path::new("")))
+    salvage(&text, path.parent().unwrap_or_else(|| Path::new("")))
 }
 
 /// What can be made out of `[admin]` in a broken file; relative paths are relative to `directory`.
@@ -215,7 +215,15 @@ fn applied(body: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use parking_lot::RwLock;
+
     use super::*;
+    use crate::admin::socket::bind;
+    use crate::admin::{Reloaded, Surface};
+    use crate::control::Control;
 
     #[test]
     fn a_broken_file_still_says_where_the_admin_listener_is() {
@@ -269,6 +277,36 @@ mod tests {
             applied(r#"{"version":3,"changes":[]}"#),
             "reloaded: version 3, nothing changed\n"
         );
+    }
+
+    #[test]
+    fn a_running_ringlane_is_asked_with_the_token() {
+        let surface = Arc::new(Surface {
+            metrics: Box::new(String::new),
+            healthy: Box::new(|| Ok(())),
+            ready: AtomicBool::new(true),
+            reload: Box::new(|| Reloaded::Rejected {
+                report: "a.toml:1:1: no\n".to_owned(),
+            }),
+            token: RwLock::new(Some("secret".to_owned())),
+        });
+        let (sender, _) = crossbeam::channel::bounded(1);
+        let control = Control::start(&[], surface, sender).unwrap();
+        let path =
+            std::env::temp_dir().join(format!("ringlane-reload-{}.sock", std::process::id()));
+        let unix = Endpoint::Unix(path);
+        control.serve_admin(Some(bind(&unix).unwrap()));
+        let (status, _) = ask(&unix, None).unwrap();
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+        let (status, report) = ask(&unix, Some("secret")).unwrap();
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(report, "a.toml:1:1: no\n");
+        let inet = bind(&Endpoint::Inet("127.0.0.1:0".parse().unwrap())).unwrap();
+        let address = inet.local().unwrap();
+        control.serve_admin(Some(inet));
+        let (status, _) = ask(&address, Some("secret")).unwrap();
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        control.stop();
     }
 
     #[test]

@@ -7,10 +7,6 @@ use crate::config::model::Model;
 use crate::config::{Machine, Report};
 
 /// Runs until a signal ends it; `source` is the file that a reload reads again.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "replaced by the process branch"
-)]
 pub fn run(_model: Model, _warnings: Report, _source: Option<PathBuf>) -> ExitCode {
     ExitCode::FAILURE
 }
