@@ -78,11 +78,11 @@ fn admin(path: &Path) -> Admin {
         return checked.model.admin;
     }
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    salvage(&text, path.parent().unwrap_or_else(|| Path::new("")))
+    salvage(&text)
 }
 
-/// What can be made out of `[admin]` in a broken file; relative paths are relative to `directory`.
-fn salvage(text: &str, directory: &Path) -> Admin {
+/// What can be made out of `[admin]` in a broken file.
+fn salvage(text: &str) -> Admin {
     let (root, _faults) = DeTable::parse_recoverable(text);
     let admin = root
         .get_ref()
@@ -95,7 +95,7 @@ fn salvage(text: &str, directory: &Path) -> Admin {
             Some(text) => Some(endpoint(text).unwrap_or(DEFAULT_ADMIN)),
             None => Some(DEFAULT_ADMIN),
         },
-        token_file: value("token_file").map(|file| directory.join(file)),
+        token_file: value("token_file").map(PathBuf::from),
     }
 }
 
@@ -228,12 +228,9 @@ mod tests {
     #[test]
     fn a_broken_file_still_says_where_the_admin_listener_is() {
         let text = "[admin]\nlisten = \"unix:/run/a.sock\"\ntoken_file = \"t\"\n[global\nx = \n";
-        let admin = salvage(text, Path::new("/etc/ringlane"));
+        let admin = salvage(text);
         assert_eq!(admin.listen, Some(Endpoint::Unix("/run/a.sock".into())));
-        assert_eq!(
-            admin.token_file.as_deref(),
-            Some(Path::new("/etc/ringlane/t"))
-        );
+        assert_eq!(admin.token_file.as_deref(), Some(Path::new("t")));
         for text in [
             "",
             "[admin]",
@@ -241,12 +238,9 @@ mod tests {
             "[admin]\nlisten = \"x\"",
             "admin = 1",
         ] {
-            assert_eq!(salvage(text, Path::new("/")).listen, Some(DEFAULT_ADMIN));
+            assert_eq!(salvage(text).listen, Some(DEFAULT_ADMIN));
         }
-        assert_eq!(
-            salvage("[admin]\nlisten = \"off\"", Path::new("/")).listen,
-            None
-        );
+        assert_eq!(salvage("[admin]\nlisten = \"off\"").listen, None);
     }
 
     #[test]

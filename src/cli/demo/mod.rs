@@ -91,7 +91,7 @@ impl Stage {
 listen = \"{admin}\"
 
 [log]
-sessions = \"{sessions}\"
+sessions = {sessions}
 format = \"text\"
 
 [global.shutdown]
@@ -125,7 +125,7 @@ backends = [\"{echo_backend}\"]
 ",
             pid = std::process::id(),
             admin = self.admin,
-            sessions = self.sessions().display(),
+            sessions = toml::Value::from(&*self.sessions().to_string_lossy()),
             http = self.http,
             echo = self.echo,
             red = self.backends.red,
