@@ -78,11 +78,11 @@ fn admin(path: &Path) -> Admin {
         return checked.model.admin;
     }
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    salvage(&text, path.parent().unwrap_or(Path::new("")))
+    salvage(&text)
 }
 
-/// What can be made out of `[admin]` in a broken file; relative paths are relative to `directory`.
-fn salvage(text: &str, directory: &Path) -> Admin {
+/// What can be made out of `[admin]` in a broken file.
+fn salvage(text: &str) -> Admin {
     let (root, _faults) = DeTable::parse_recoverable(text);
     let admin = root
         .get_ref()
@@ -95,7 +95,7 @@ fn salvage(text: &str, directory: &Path) -> Admin {
             Some(text) => Some(endpoint(text).unwrap_or(DEFAULT_ADMIN)),
             None => Some(DEFAULT_ADMIN),
         },
-        token_file: value("token_file").map(|file| directory.join(file)),
+        token_file: value("token_file").map(PathBuf::from),
     }
 }
 
@@ -215,17 +215,22 @@ fn applied(body: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use parking_lot::RwLock;
+
     use super::*;
+    use crate::admin::socket::bind;
+    use crate::admin::{Reloaded, Surface};
+    use crate::control::Control;
 
     #[test]
     fn a_broken_file_still_says_where_the_admin_listener_is() {
         let text = "[admin]\nlisten = \"unix:/run/a.sock\"\ntoken_file = \"t\"\n[global\nx = \n";
-        let admin = salvage(text, Path::new("/etc/ringlane"));
+        let admin = salvage(text);
         assert_eq!(admin.listen, Some(Endpoint::Unix("/run/a.sock".into())));
-        assert_eq!(
-            admin.token_file.as_deref(),
-            Some(Path::new("/etc/ringlane/t"))
-        );
+        assert_eq!(admin.token_file.as_deref(), Some(Path::new("t")));
         for text in [
             "",
             "[admin]",
@@ -233,12 +238,9 @@ mod tests {
             "[admin]\nlisten = \"x\"",
             "admin = 1",
         ] {
-            assert_eq!(salvage(text, Path::new("/")).listen, Some(DEFAULT_ADMIN));
+            assert_eq!(salvage(text).listen, Some(DEFAULT_ADMIN));
         }
-        assert_eq!(
-            salvage("[admin]\nlisten = \"off\"", Path::new("/")).listen,
-            None
-        );
+        assert_eq!(salvage("[admin]\nlisten = \"off\"").listen, None);
     }
 
     #[test]
@@ -269,6 +271,36 @@ mod tests {
             applied(r#"{"version":3,"changes":[]}"#),
             "reloaded: version 3, nothing changed\n"
         );
+    }
+
+    #[test]
+    fn a_running_ringlane_is_asked_with_the_token() {
+        let surface = Arc::new(Surface {
+            metrics: Box::new(String::new),
+            healthy: Box::new(|| Ok(())),
+            ready: AtomicBool::new(true),
+            reload: Box::new(|| Reloaded::Rejected {
+                report: "a.toml:1:1: no\n".to_owned(),
+            }),
+            token: RwLock::new(Some("secret".to_owned())),
+        });
+        let (sender, _) = crossbeam::channel::bounded(1);
+        let control = Control::start(&[], surface, sender).unwrap();
+        let path =
+            std::env::temp_dir().join(format!("ringlane-reload-{}.sock", std::process::id()));
+        let unix = Endpoint::Unix(path);
+        control.serve_admin(Some(bind(&unix).unwrap()));
+        let (status, _) = ask(&unix, None).unwrap();
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+        let (status, report) = ask(&unix, Some("secret")).unwrap();
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(report, "a.toml:1:1: no\n");
+        let inet = bind(&Endpoint::Inet("127.0.0.1:0".parse().unwrap())).unwrap();
+        let address = inet.local().unwrap();
+        control.serve_admin(Some(inet));
+        let (status, _) = ask(&address, Some("secret")).unwrap();
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        control.stop();
     }
 
     #[test]

@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 
 /// Where names are looked up; replaced as a whole when the name servers change.
 pub(super) struct Directory {
-    /// `None`: there are no name servers, and only the hosts file has answers.
-    resolver: Option<TokioResolver>,
+    /// The fault: why there are no name servers, so that only the hosts file has answers.
+    resolver: Result<TokioResolver, String>,
     search: Vec<Name>,
     /// Parsed again when the file has changed.
     hosts: Mutex<(Option<SystemTime>, Hosts)>,
@@ -51,14 +51,11 @@ impl Directory {
         } else {
             Ok(given(nameservers))
         };
-        let (resolver, search) = match configured
-            .and_then(|(config, options)| build(config, options))
-        {
-            Ok((resolver, search)) => (Some(resolver), search),
-            Err(error) => {
-                tracing::warn!("/etc/resolv.conf: {error}; names are looked up in /etc/hosts only");
-                (None, Vec::new())
-            }
+        // Without names to look up this is no fault, so it is told with the first name that fails.
+        let built = configured.and_then(|(config, options)| build(config, options));
+        let (resolver, search) = match built {
+            Ok((resolver, search)) => (Ok(resolver), search),
+            Err(error) => (Err(format!("/etc/resolv.conf: {error}")), Vec::new()),
         };
         Self {
             resolver,
@@ -74,8 +71,13 @@ impl Directory {
         if let Some(found) = self.in_hosts(&name) {
             return Ok(found);
         }
-        let Some(resolver) = &self.resolver else {
-            return Err("not in /etc/hosts, and there are no name servers".to_owned());
+        let resolver = match &self.resolver {
+            Ok(resolver) => resolver,
+            Err(fault) => {
+                return Err(format!(
+                    "not in {HOSTS_FILE}, and no name servers ({fault})"
+                ));
+            }
         };
         for candidate in self.candidates(&name, resolver.options().ndots) {
             let (v4, v6) = tokio::join!(
@@ -226,7 +228,7 @@ mod tests {
 
     fn directory(search: &[&str]) -> Directory {
         Directory {
-            resolver: None,
+            resolver: Err("nothing there".to_owned()),
             search: search
                 .iter()
                 .map(|domain| Name::from_str(domain).unwrap())
@@ -278,6 +280,10 @@ mod tests {
             .build()
             .unwrap();
         let error = runtime.block_on(directory.look_up("absent.example"));
-        assert!(error.unwrap_err().contains("no name servers"));
+        assert!(
+            error
+                .unwrap_err()
+                .contains("no name servers (nothing there)")
+        );
     }
 }

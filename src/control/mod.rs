@@ -10,7 +10,6 @@ mod server;
 mod signals;
 
 use std::collections::HashMap;
-use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -210,7 +209,7 @@ fn spawn_watchdog(surface: Arc<Surface>) {
                 && let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog])
             {
                 tracing::warn!("watchdog: {error}");
-                pending::<()>().await;
+                return;
             }
         }
     });

@@ -48,11 +48,17 @@ struct Stage {
 
 impl Stage {
     fn set(flags: &Demo) -> io::Result<Self> {
+        // Held until all are chosen, so that no two are the same.
+        let (http, echo, admin) = (
+            probe(flags.http_port)?,
+            probe(flags.echo_port)?,
+            probe(ADMIN_PORT)?,
+        );
         Ok(Self {
             directory: Directory::create()?,
-            http: free(flags.http_port)?,
-            echo: free(flags.echo_port)?,
-            admin: free(ADMIN_PORT)?,
+            http: http.local_addr()?,
+            echo: echo.local_addr()?,
+            admin: admin.local_addr()?,
             backends: backends::start()?,
         })
     }
@@ -85,7 +91,7 @@ impl Stage {
 listen = \"{admin}\"
 
 [log]
-sessions = \"{sessions}\"
+sessions = {sessions}
 format = \"text\"
 
 [global.shutdown]
@@ -119,7 +125,7 @@ backends = [\"{echo_backend}\"]
 ",
             pid = std::process::id(),
             admin = self.admin,
-            sessions = self.sessions().display(),
+            sessions = toml::Value::from(&*self.sessions().to_string_lossy()),
             http = self.http,
             echo = self.echo,
             red = self.backends.red,
@@ -201,12 +207,12 @@ backends = [\"{echo_backend}\"]
 
 const ADMIN_PORT: u16 = 9900;
 
-/// The loopback address with this port, or with one that the kernel chooses where it is taken.
-fn free(port: u16) -> io::Result<SocketAddr> {
-    // Only probed: the port is free again before it is used, and nothing waits for it in between
-    // but an unlikely third party, whom the start would report.
+/// Binds this port of the loopback address, or one that the kernel chooses where it is taken.
+///
+/// Ringlane binds it again soon after; the start reports it should somebody else be faster.
+fn probe(port: u16) -> io::Result<TcpListener> {
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-    bind(port).or_else(|_| bind(0))?.local_addr()
+    bind(port).or_else(|_| bind(0))
 }
 
 /// A directory of our own, removed with all that is in it when this is dropped.
@@ -249,12 +255,13 @@ mod tests {
 
     #[test]
     fn a_taken_port_falls_back_to_a_free_one() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = probe(0).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let other = free(port).unwrap();
-        assert_ne!(other.port(), port);
-        assert_ne!(other.port(), 0);
-        assert_eq!(free(other.port()).unwrap(), other);
+        let other = probe(port).unwrap().local_addr().unwrap().port();
+        assert_ne!(other, port);
+        assert_ne!(other, 0);
+        drop(taken);
+        assert_eq!(probe(port).unwrap().local_addr().unwrap().port(), port);
     }
 
     #[test]
