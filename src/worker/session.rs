@@ -117,7 +117,7 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
     if first_check < connected + FIRST_CHECK
         && let Some(key) = link.key()
     {
-        worker.sessions.borrow_mut().postpone(key, first_check);
+        worker.sessions.borrow_mut().hasten(key, first_check);
     }
     relay(link, listener.relay, worker.loan(listener)).await
 }

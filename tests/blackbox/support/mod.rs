@@ -1,5 +1,9 @@
 //! A running ringlane with its own directory and addresses, and peers to put around it.
 
+pub(crate) mod peer;
+pub(crate) mod resources;
+pub(crate) mod schedule;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
