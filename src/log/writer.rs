@@ -419,7 +419,7 @@ mod tests {
 
     #[test]
     fn stopping_does_not_wait_for_ever_for_a_blocked_target() {
-        let (reader, _, mut writer) = pipe();
+        let (reader, _, writer) = pipe();
         let mut log = writer.session_log();
         for number in 0..10_000 {
             push(&mut log, 0, number);
@@ -457,7 +457,7 @@ mod tests {
         let directory = Directory::new("reopen-fails");
         let inner = directory.file("inner");
         fs::create_dir(&inner).unwrap();
-        let mut writer = Writer::start(&to_file(inner.join("log"))).unwrap();
+        let writer = Writer::start(&to_file(inner.join("log"))).unwrap();
         let moved = directory.file("moved");
         fs::rename(&inner, &moved).unwrap();
         writer.reopen();
@@ -473,7 +473,7 @@ mod tests {
     fn lines_for_a_full_device_are_counted_and_later_ones_go_where_there_is_room() {
         let directory = Directory::new("full");
         let path = directory.file("log");
-        let mut writer = Writer::start(&to_file("/dev/full")).unwrap();
+        let writer = Writer::start(&to_file("/dev/full")).unwrap();
         let mut log = writer.session_log();
         for number in 0..7 {
             push(&mut log, 0, number);
