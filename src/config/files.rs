@@ -6,9 +6,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::keys::ROOT;
-use super::read::{Reader, syntax};
+use super::read::Reader;
 use super::report::{Finding, Findings};
 use super::source::{Place, Source};
+use super::syntax;
 use super::table::{Origin, Table, Value};
 
 /// What all files together say, with what they look like.
@@ -42,7 +43,7 @@ pub(crate) fn gather(path: &Path) -> Gathered {
     let Some(mut root) = gathered.root.take() else {
         return gathered;
     };
-    let directory = path.parent().unwrap_or(Path::new(""));
+    let directory = path.parent().unwrap_or_else(|| Path::new(""));
     for (included, from) in gathered.included(&root, directory, path) {
         match read(&included, BYTES_MAX - gathered.bytes) {
             Ok(bytes) => {
@@ -110,7 +111,7 @@ impl Gathered {
     }
 
     fn read(&mut self, file: usize, source: &Source) -> Option<Table> {
-        let raw = syntax(file, &source.text, &mut self.faults)?;
+        let raw = syntax::parse(file, &source.text, &mut self.faults)?;
         let start = Place {
             file,
             start: 0,

@@ -255,15 +255,6 @@ impl Reader<'_> {
     }
 }
 
-/// Parses TOML. After mere duplicates the rest is worth checking, too; after broken syntax it is not.
-pub(crate) fn syntax<'t>(file: usize, text: &'t str, faults: &mut Findings) -> Option<DeTable<'t>> {
-    let (table, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        eprintln!("{:?} {:?}", error.message(), error.span());
-    }
-    errors.is_empty().then(|| table.into_inner())
-}
-
 fn add_defaults(table: &mut Table, section: &Section) {
     let place = table.place;
     for key in section.keys {

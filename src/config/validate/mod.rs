@@ -168,10 +168,9 @@ fn section<'t>(table: &'t Table, name: &str) -> &'t Table {
 
 /// A word that has a default.
 fn word<'t>(table: &'t Table, name: &str) -> &'t str {
-    table.text(name).map_or_else(
-        || unreachable!("`{name}` has no word as default"),
-        |word| word,
-    )
+    table
+        .text(name)
+        .unwrap_or_else(|| unreachable!("`{name}` has no word as default"))
 }
 
 /// Whether the file says so itself.
