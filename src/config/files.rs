@@ -17,7 +17,7 @@ use super::table::{Origin, Table, Value};
 pub(crate) struct Gathered {
     /// The files, the main one first.
     pub(crate) sources: Vec<Source>,
-    /// What they say; `None`: the main file is no TOML.
+    /// What they say; `None`: a part of it cannot be read.
     pub(crate) root: Option<Table>,
     /// What is wrong with them.
     pub(crate) faults: Findings,
@@ -44,12 +44,13 @@ pub(crate) fn gather(path: &Path) -> Gathered {
         return gathered;
     };
     let directory = path.parent().unwrap_or_else(|| Path::new(""));
+    let mut is_whole = true;
     for (included, from) in gathered.included(&root, directory, path) {
         match read(&included, BYTES_MAX - gathered.bytes) {
-            Ok(bytes) => {
-                let table = gathered.add(included.display().to_string(), &bytes);
-                gathered.join(&mut root, table);
-            }
+            Ok(bytes) => match gathered.add(included.display().to_string(), &bytes) {
+                Some(table) => gathered.join(&mut root, table),
+                None => is_whole = false,
+            },
             Err(error) => {
                 let reason = reason(&error);
                 let message = format!(
@@ -57,10 +58,12 @@ pub(crate) fn gather(path: &Path) -> Gathered {
                     included.display()
                 );
                 gathered.faults.push(Finding::at(from, message));
+                is_whole = false;
             }
         }
     }
-    gathered.root = Some(root);
+    // Without a part of what should be there, any pool might seem to be missing.
+    gathered.root = Some(root).filter(|_| is_whole);
     gathered
 }
 
@@ -126,10 +129,7 @@ impl Gathered {
         )
     }
 
-    fn join(&mut self, root: &mut Table, included: Option<Table>) {
-        let Some(mut included) = included else {
-            return;
-        };
+    fn join(&mut self, root: &mut Table, mut included: Table) {
         if let Some(entry) = included
             .remove("include")
             .filter(|entry| entry.origin != Origin::Default)

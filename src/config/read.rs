@@ -317,5 +317,8 @@ fn read_time(name: &str, bounds: &Bounds, text: &str) -> Result<Value, String> {
 }
 
 fn read_text(name: &str, kind: &Text, text: &str, place: Place) -> Result<Value, Finding> {
-    (kind.parse)(text).map_err(|expected| Finding::at(place, bad_value(name, text, &expected)))
+    (kind.parse)(text).map_err(|expected| {
+        let advice = did_you_mean(text, kind.words.iter().copied(), '"');
+        Finding::at(place, bad_value(name, text, &expected)).help(advice)
+    })
 }

@@ -22,7 +22,7 @@ pub(crate) fn parse<'t>(file: usize, text: &'t str, faults: &mut Findings) -> Op
     };
     let broken = errors.iter().filter(|error| !is_duplicate(error));
     if let Some(error) = broken.min_by_key(|error| place(error)) {
-        faults.push(Finding::at(place(error), error.message()));
+        faults.push(broken_syntax(text, place(error), error.message()));
         return None;
     }
     for error in &errors {
@@ -33,6 +33,23 @@ pub(crate) fn parse<'t>(file: usize, text: &'t str, faults: &mut Findings) -> Op
 
 fn is_duplicate(error: &Error) -> bool {
     error.message() == "duplicate key" || error.message().starts_with("cannot extend value")
+}
+
+fn broken_syntax(text: &str, place: Place, message: &str) -> Finding {
+    let found = quoted(text.get(place.start..place.end).unwrap_or_default());
+    if message.starts_with("string values must be quoted") {
+        let got = if found.is_empty() {
+            "nothing".to_owned()
+        } else {
+            format!("`{found}`")
+        };
+        let expected = "a text in quotes, a number, true, false, a list or a table";
+        return Finding::at(
+            place,
+            format!("bad TOML: no value, got {got}, expected {expected}"),
+        );
+    }
+    Finding::at(place, format!("bad TOML: {message}"))
 }
 
 fn duplicate(text: &str, place: Place) -> Finding {

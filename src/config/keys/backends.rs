@@ -1,11 +1,11 @@
 //! The keys of `[pool.NAME]`.
 
-use super::super::choices;
-use super::super::text;
 use super::Kind::{self, Choice, List, Number, Table, Tables};
 use super::Preset::{self, Empty, Required, Unset};
 use super::{POSITIVE, Section, key};
 use crate::base::limits::CONNECT_ATTEMPTS_MAX;
+use crate::config::choices;
+use crate::config::text;
 
 pub(super) static POOL: Section = Section {
     title: "[pool.NAME]",

@@ -1,10 +1,10 @@
 //! The keys of `[[listener]]`.
 
-use super::super::choices;
-use super::super::text;
 use super::Kind::{self, Choice, Flag, Number, OneOrList, Table, TableOrOff, Time};
 use super::Preset::{self, Empty, Required, Unset};
 use super::{ANY, Bounds, POSITIVE, Section, Zero, key};
+use crate::config::choices;
+use crate::config::text;
 
 // TCP_KEEPIDLE and TCP_KEEPINTVL end there (MAX_TCP_KEEPIDLE in the kernel's net/tcp.h).
 const PROBE: Kind = Time(Bounds {
@@ -52,7 +52,7 @@ pub(super) static LISTENER: Section = Section {
         ),
         key(
             "pool",
-            Kind::Text(&text::NAME),
+            Kind::Text(&text::POOL),
             Required,
             "The pool that everything goes to.",
         ),

@@ -1,12 +1,12 @@
 //! The keys of the file itself, of `[global]`, `[admin]` and `[log]`.
 
-use super::super::choices;
-use super::super::text;
 use super::Kind::{self, Choice, Flag, List, Named, Number, Table, Tables};
 use super::Preset::{self, Empty, Unset};
 use super::backends::POOL;
 use super::clients::LISTENER;
 use super::{ANY, Section, key};
+use crate::config::choices;
+use crate::config::text;
 
 /// The whole file.
 pub(crate) static ROOT: Section = Section {

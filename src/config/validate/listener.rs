@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::choices::{RELAYS, meaning};
-use super::super::model::{Keepalive, Listener, SocketOptions, Timeouts};
-use super::super::report::Finding;
-use super::super::source::Place;
-use super::super::suggest::did_you_mean;
-use super::super::table::{Origin, Table, Value};
 use super::{Addresses, Check, section, word};
 use crate::base::address::Endpoint;
+use crate::config::choices::{RELAYS, meaning};
+use crate::config::model::{Keepalive, Listener, SocketOptions, Timeouts};
+use crate::config::report::Finding;
+use crate::config::source::Place;
+use crate::config::suggest::did_you_mean;
+use crate::config::table::{Origin, Table, Value};
 
 /// Addresses of all listeners together; each costs a socket on every worker.
 const ADDRESSES_MAX: usize = 16_384;
@@ -32,7 +32,15 @@ impl Check<'_> {
             self.faults.push(Finding::at(root.place, message));
         }
         let mut addresses: Addresses = admin
-            .map(|(at, place)| (at.clone(), place))
+            .map(|(at, place)| {
+                (
+                    at.clone(),
+                    (
+                        place,
+                        "the admin listener has it (its default unless [admin] says otherwise)",
+                    ),
+                )
+            })
             .into_iter()
             .collect();
         let mut names = HashMap::new();
@@ -88,10 +96,10 @@ impl Check<'_> {
                         "address is taken, got \"{endpoint}\" again, expected one of its own"
                     );
                     self.faults
-                        .push(Finding::at(*place, message).also(*first, "it is first used here"));
+                        .push(Finding::at(*place, message).also(first.0, first.1));
                     break;
                 }
-                taken.insert(endpoint.clone(), *place);
+                taken.insert(endpoint.clone(), (*place, "it is first used here"));
                 listen.push(endpoint.clone());
             }
         }

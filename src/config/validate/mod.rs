@@ -156,8 +156,8 @@ fn admin(root: &Table) -> (Admin, Place) {
     )
 }
 
-/// Where a taken address was first used.
-type Addresses = HashMap<Endpoint, Place>;
+/// Who has an address: where, and what to say about it.
+type Addresses = HashMap<Endpoint, (Place, &'static str)>;
 
 /// A table that has a default; the reader has seen to it that it is there.
 fn section<'t>(table: &'t Table, name: &str) -> &'t Table {
