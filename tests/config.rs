@@ -422,6 +422,28 @@ fn ten_thousand_faults_give_a_bounded_report() {
 }
 
 #[test]
+fn small_files_cannot_ask_for_boundless_memory() {
+    // Each would take gigabytes if everything were read and spelt out before it is counted.
+    let tables = refuse(&"[[listener]]\n".repeat(200_000));
+    assert!(
+        tables.contains("and 199901 more"),
+        "{}",
+        &tables[tables.len() - 100..]
+    );
+    let ranges = "\"0.0.0.0:1-4096\", ".repeat(200_000);
+    let text = MINIMAL.replace("\"0.0.0.0:8080\"", &format!("[{ranges}]"));
+    let report = parse("test.toml", &text, &MACHINE).expect_err("the addresses repeat");
+    assert_eq!(report.len(), 199_999);
+    let ranges: String = (1..100)
+        .map(|n| format!("\"10.0.0.{n}:1-4096\", "))
+        .collect();
+    let text = MINIMAL.replace("\"0.0.0.0:8080\"", &format!("[{ranges}]"));
+    assert!(refuse(&text).contains("too many addresses, expected at most 16384"));
+    let nested = format!("x = {}", "[".repeat(100_000));
+    assert!(refuse(&nested).contains("bad TOML"));
+}
+
+#[test]
 fn files_that_cannot_be_read_are_named() {
     let directory = std::env::temp_dir().join(format!("ringlane-config-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
@@ -453,6 +475,41 @@ fn files_that_cannot_be_read_are_named() {
         .unwrap();
     assert!(report(&large).contains("larger than 16 MiB"));
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn included_files_join_in_name_order_after_the_main_one() {
+    let directory = std::env::temp_dir().join(format!("ringlane-include-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    // The pattern matches the main file, too, and `b.toml` is named a second time.
+    write(
+        "main.toml",
+        &format!("include = [\"*.toml\", \"b.toml\"]\n{MINIMAL}"),
+    );
+    let listener = |port| format!("[[listener]]\nlisten = \"[::1]:{port}\"\npool = \"web\"\n");
+    write("b.toml", &listener(2));
+    write("a.toml", &format!("global.pin = false\n{}", listener(1)));
+    let model = load(&directory.join("main.toml"), &MACHINE)
+        .expect("it has no fault")
+        .model;
+    let names: Vec<_> = model
+        .listeners
+        .iter()
+        .map(|listener| listener.name.as_ref())
+        .collect();
+    assert_eq!(names, ["web", "[::1]:1", "[::1]:2"]);
+    assert!(!model.global.pin);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn text_without_a_file_includes_nothing() {
+    let text = refuse(&format!("include = [\"/etc/*.toml\"]\n{MINIMAL}"));
+    assert!(
+        text.starts_with("error: test.toml:1:12: `include` works only in a file"),
+        "{text}"
+    );
 }
 
 #[test]

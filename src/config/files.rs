@@ -6,14 +6,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::keys::ROOT;
-use super::read::Reader;
+use super::read::{Reader, TABLES_MAX};
 use super::report::{Finding, Findings};
 use super::source::{Place, Source};
 use super::syntax;
 use super::table::{Origin, Table, Value};
 
 /// What all files together say, with what they look like.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Gathered {
     /// The files, the main one first.
     pub(crate) sources: Vec<Source>,
@@ -22,6 +22,7 @@ pub(crate) struct Gathered {
     /// What is wrong with them.
     pub(crate) faults: Findings,
     bytes: usize,
+    tables_left: usize,
 }
 
 /// Bytes of all files together.
@@ -32,7 +33,7 @@ const INCLUDES_MAX: usize = 1000;
 
 /// Reads the file at `path` and all that it includes.
 pub(crate) fn gather(path: &Path) -> Gathered {
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered::new();
     match read(path, BYTES_MAX) {
         Ok(bytes) => gathered.root = gathered.add(path.display().to_string(), &bytes),
         Err(error) => {
@@ -69,7 +70,7 @@ pub(crate) fn gather(path: &Path) -> Gathered {
 
 /// Reads `text` alone.
 pub(crate) fn single(name: &str, text: &str) -> Gathered {
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered::new();
     if text.len() > BYTES_MAX {
         let message = format!("{name}: larger than {BYTES_MAX} bytes");
         gathered.faults.push(Finding::of_file(message));
@@ -86,6 +87,18 @@ pub(crate) fn single(name: &str, text: &str) -> Gathered {
 }
 
 impl Gathered {
+    fn new() -> Self {
+        let tables_left = TABLES_MAX + 1;
+        let faults = Findings::default();
+        Self {
+            sources: Vec::new(),
+            root: None,
+            faults,
+            bytes: 0,
+            tables_left,
+        }
+    }
+
     /// Adds a file to the sources and reads it.
     fn add(&mut self, name: String, bytes: &[u8]) -> Option<Table> {
         self.bytes += bytes.len();
@@ -123,6 +136,7 @@ impl Gathered {
         Some(
             Reader {
                 file,
+                tables_left: &mut self.tables_left,
                 faults: &mut self.faults,
             }
             .table(&ROOT, start, &raw),

@@ -113,11 +113,11 @@ pub(crate) static LISTEN: Text = Text {
     pattern: r"^(unix:/.+|(\d+\.\d+\.\d+\.\d+|\[[0-9a-fA-F:.%]+\]):\d+(-\d+)?)$",
     parse: |text| {
         if let Some(path) = text.strip_prefix("unix:") {
-            return Ok(Value::Endpoints(vec![unix(path)?]));
+            return Ok(Value::Endpoint(unix(path)?));
         }
         let (ip, ports) = ip_and_rest(text, LISTEN.expected)?;
         let Some((first, last)) = ports.split_once('-') else {
-            return Ok(Value::Endpoints(vec![inet(ip, port(ports)?)]));
+            return Ok(Value::Endpoint(inet(ip, port(ports)?)));
         };
         let (first, last) = (port(first)?, port(last)?);
         if last < first {
@@ -126,9 +126,7 @@ pub(crate) static LISTEN: Text = Text {
         if usize::from(last - first) >= PORT_RANGE_MAX {
             return Err(format!("a range of at most {PORT_RANGE_MAX} ports").into());
         }
-        Ok(Value::Endpoints(
-            (first..=last).map(|port| inet(ip, port)).collect(),
-        ))
+        Ok(Value::Ports(ip, first..=last))
     },
 };
 
@@ -142,10 +140,10 @@ pub(crate) static ADMIN: Text = Text {
             return Ok(Value::Off);
         }
         if let Some(path) = text.strip_prefix("unix:") {
-            return Ok(Value::Endpoints(vec![unix(path)?]));
+            return Ok(Value::Endpoint(unix(path)?));
         }
         let (ip, rest) = ip_and_rest(text, ADMIN.expected)?;
-        Ok(Value::Endpoints(vec![inet(ip, port(rest)?)]))
+        Ok(Value::Endpoint(inet(ip, port(rest)?)))
     },
 };
 

@@ -1,6 +1,7 @@
 //! `[[listener]]` tables to listeners.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Addresses, Check, section, word};
@@ -80,18 +81,19 @@ impl Check<'_> {
     fn addresses(&mut self, table: &Table, taken: &mut Addresses) -> Vec<Endpoint> {
         let mut listen = Vec::new();
         for (place, value) in table.list("listen") {
-            let Value::Endpoints(endpoints) = value else {
-                continue;
+            let count = match value {
+                Value::Ports(_, ports) => ports.len(),
+                _ => 1,
             };
-            if taken.len() + endpoints.len() > ADDRESSES_MAX {
+            if taken.len() + count > ADDRESSES_MAX {
                 let message = format!(
                     "too many addresses, expected at most {ADDRESSES_MAX} in all listeners"
                 );
                 self.faults.push(Finding::at(*place, message));
                 break;
             }
-            for endpoint in endpoints {
-                if let Some(first) = taken.get(endpoint) {
+            for endpoint in endpoints(value) {
+                if let Some(first) = taken.get(&endpoint) {
                     let message = format!(
                         "address is taken, got \"{endpoint}\" again, expected one of its own"
                     );
@@ -100,7 +102,7 @@ impl Check<'_> {
                     break;
                 }
                 taken.insert(endpoint.clone(), (*place, "it is first used here"));
-                listen.push(endpoint.clone());
+                listen.push(endpoint);
             }
         }
         listen
@@ -202,5 +204,17 @@ impl Check<'_> {
         {
             self.idle_setting(table, "v6only", "no address of the listener is IPv6");
         }
+    }
+}
+
+/// The addresses that one text stands for.
+fn endpoints(value: &Value) -> Vec<Endpoint> {
+    match value {
+        Value::Endpoint(endpoint) => vec![endpoint.clone()],
+        Value::Ports(ip, ports) => ports
+            .clone()
+            .map(|port| Endpoint::Inet(SocketAddr::new(*ip, port)))
+            .collect(),
+        _ => Vec::new(),
     }
 }

@@ -144,7 +144,7 @@ fn admin(root: &Table) -> (Admin, Place) {
     let admin = section(root, "admin");
     let entry = admin.entry("listen");
     let listen = match entry.map(|entry| &entry.value) {
-        Some(Value::Endpoints(endpoints)) => endpoints.first().cloned(),
+        Some(Value::Endpoint(endpoint)) => Some(endpoint.clone()),
         _ => None,
     };
     let token_file = admin
