@@ -5,10 +5,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use crate::base::address::Endpoint;
@@ -16,7 +14,7 @@ use crate::config::model::{Listener, Model, SocketOptions};
 use crate::snapshot::{ListenerId, Snapshot};
 use crate::sys::filter::ignore_new_connections;
 use crate::sys::listening::{
-    BirthSettings, TcpSettings, bind_tcp, bind_unix, listen, set_unix_mode, set_up_tcp,
+    BirthSettings, SocketFile, TcpSettings, bind_tcp, bind_unix, listen, set_unix_mode, set_up_tcp,
 };
 use crate::worker::mailbox::Listening;
 
@@ -44,9 +42,6 @@ struct Bound {
     options: SocketOptions,
     _file: Option<SocketFile>,
 }
-
-/// The file of a unix socket, removed with it.
-struct SocketFile(PathBuf);
 
 /// What a reload has bound so far; dropped, it leaves no trace.
 pub(super) struct Prepared(HashMap<Endpoint, Fresh>);
@@ -148,10 +143,10 @@ impl Sockets {
                 })
             }
             Endpoint::Unix(path) => {
-                let socket = Arc::new(bind_unix(path, options.unix_mode)?);
+                let (socket, file) = bind_unix(path, options.unix_mode)?;
                 Ok(Fresh {
-                    sockets: vec![socket; self.workers],
-                    file: Some(SocketFile(path.clone())),
+                    sockets: std::iter::repeat_n(Arc::new(socket), self.workers).collect(),
+                    file: Some(file),
                 })
             }
         }
@@ -203,8 +198,11 @@ impl Sockets {
         self.leaving.is_empty()
     }
 
+    /// Lets workers run the sockets of one address dry. A unix socket's file goes at once, so that
+    /// nobody finds the socket any more.
     fn leave(&mut self, endpoint: Endpoint, bound: Bound, moves: &mut Moves) {
-        for socket in &bound.sockets {
+        let Bound { sockets, .. } = bound;
+        for socket in &sockets {
             if matches!(endpoint, Endpoint::Inet(_))
                 && let Err(error) = ignore_new_connections(socket.as_fd())
             {
@@ -214,7 +212,6 @@ impl Sockets {
         }
         self.leaving.retain(|socket| socket.strong_count() > 0);
         moves.withdraw.push(endpoint);
-        // A unix socket's file goes with `bound`: nobody finds the socket any more.
     }
 }
 
@@ -290,13 +287,6 @@ fn tcp_settings(options: &SocketOptions) -> TcpSettings {
             .map(|keepalive| (keepalive.idle, keepalive.interval, keepalive.count)),
         defer_accept: options.defer_accept,
         fastopen: options.fastopen,
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = fs::remove_file(&self.0);
     }
 }
 

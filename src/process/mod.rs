@@ -7,6 +7,7 @@ mod listeners;
 mod reload;
 mod start;
 mod stop;
+mod view;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -88,25 +89,26 @@ impl Process {
 
     /// New addresses for the same configuration.
     fn resolved(&mut self, answers: Answers) {
-        self.answers = answers;
+        // The event may be older than the last reload: names that it lacks keep their answers.
+        self.answers.extend(answers);
         let current = self.current.load();
         let model = Arc::clone(&current.model);
         let snapshot = self
             .registries
             .build(model, &self.answers, current.version + 1);
-        self.swap(Arc::new(snapshot), |sockets, _| sockets.keep_all());
+        self.swap(&Arc::new(snapshot), |sockets, _| sockets.keep_all());
     }
 
     /// Puts a snapshot in force, here and on every worker.
     fn swap(
         &mut self,
-        snapshot: Arc<Snapshot>,
+        snapshot: &Arc<Snapshot>,
         move_sockets: impl FnOnce(&mut Sockets, &Snapshot) -> Moves,
     ) {
-        self.registries.adopt(&snapshot);
-        let moves = move_sockets(&mut self.sockets, &snapshot);
-        self.current.store(Arc::clone(&snapshot));
-        self.tell(&snapshot, moves);
+        self.registries.adopt(snapshot);
+        let moves = move_sockets(&mut self.sockets, snapshot);
+        self.current.store(Arc::clone(snapshot));
+        self.tell(snapshot, moves);
         let listeners: HashSet<&str> = snapshot
             .model
             .listeners
@@ -128,10 +130,5 @@ impl Process {
                 listen: listen.next().unwrap_or_default(),
             }));
         }
-    }
-
-    /// Sessions that are open now.
-    fn sessions(&self) -> i64 {
-        self.metrics.sessions_active()
     }
 }
