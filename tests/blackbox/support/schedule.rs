@@ -109,16 +109,18 @@ impl Schedule {
                 client.close = Close::draw_reset(random, client.sends, backend.sends);
                 // The other side is then mostly a silent or a late one.
                 backend.close = match random.below(3) {
-                    0 => Close::draw_reset(random, backend.sends, client.sends),
+                    0 => client.close.draw_answer(random, backend.sends),
                     1 => Close::FinishLast,
                     _ => Close::Finish,
                 };
             }
         }
-        // A side that is reset before it sends answers nobody.
-        if backend.start == Start::Answering && client.close.is_reset()
-            || client.start == Start::Answering && backend.close.is_reset()
-        {
+        let schedule_resets = client.close.is_reset() || backend.close.is_reset();
+        let answers = [&client, &backend]
+            .iter()
+            .any(|one| one.start == Start::Answering);
+        // A side that is broken before it sends gets no answer, one that stops reading gives none.
+        if schedule_resets && answers {
             client.start = Start::After(Duration::ZERO);
             backend.start = Start::After(Duration::ZERO);
         }
@@ -144,12 +146,14 @@ impl Script {
             },
             _ => Reading::AtOnce,
         };
-        let largest = 1 << (6 + random.below(15));
+        let sends = draw_size(random);
+        // A megabyte byte by byte would only take time.
+        let largest = (1 << (6 + random.below(15))).max(sends / 500);
         Self {
             stream: index(random, 1 << 20),
-            sends: draw_size(random),
+            sends,
             start: Start::After(Duration::from_micros(random.below(2) * random.below(5_000))),
-            write_max: index(random, largest) + 1,
+            write_max: index(random, largest) + sends / 2_000 + 1,
             pause_every: random.below(3) * random.below(20),
             reading,
             close: Close::Finish,
@@ -161,7 +165,7 @@ impl Script {
 impl Close {
     fn draw_reset(random: &mut Random, sends: usize, other_sends: usize) -> Self {
         let finish = random.below(4) == 0;
-        let received = index(random, other_sends + 1);
+        let received = index(random, other_sends + 1) * index(random, 3).min(1);
         let unread = random.below(3) == 0 && received < other_sends;
         Self::Reset {
             sent: if finish {
@@ -172,6 +176,16 @@ impl Close {
             received,
             finish,
             how: if unread { How::Unread } else { How::Linger },
+        }
+    }
+
+    /// Another reset, which waits for no more than comes before this one.
+    fn draw_answer(self, random: &mut Random, sends: usize) -> Self {
+        match self {
+            Self::Reset {
+                received: 0, sent, ..
+            } => Self::draw_reset(random, sends, sent),
+            Self::Reset { .. } | Self::Finish | Self::FinishLast => Self::Finish,
         }
     }
 
