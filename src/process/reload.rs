@@ -107,7 +107,7 @@ impl Process {
             let _ = write!(listed, "\n  {change}");
         }
         tracing::info!(
-            "reload applied as version {version}, {} changes{listed}",
+            "reload applied as version {version}, changes: {}{listed}",
             changes.len()
         );
         Reloaded::Applied {
