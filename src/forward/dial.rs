@@ -199,10 +199,12 @@ impl<'a> Dialler<'a> {
 /// The word for a failed attempt.
 fn reason_of(cause: Errno) -> Reason {
     match cause {
-        // A unix socket that nobody listens on, or whose queue is full, refuses in its own words.
+        // A unix socket that nobody listens on, or whose queue is full, refuses in its own words. So
+        // does a backend that accepts and resets at once, which with a FIN before is a broken pipe.
         Errno::CONNREFUSED
         | Errno::CONNRESET
         | Errno::CONNABORTED
+        | Errno::PIPE
         | Errno::NOENT
         | Errno::AGAIN => Reason::ConnectRefused,
         Errno::TIMEDOUT => Reason::ConnectTimeout,

@@ -9,5 +9,6 @@
 )]
 
 mod schedules;
+mod slow;
 mod smoke;
 mod support;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use ringlane::base::clock::now;
+
 use super::Ringlane;
 
 impl Ringlane {
@@ -51,6 +53,13 @@ impl Ringlane {
             .map(|&field: &usize| fields[field].parse::<u64>().unwrap())
             .sum();
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// Whether it uses little of a processor while nothing is to be done.
+    pub(crate) fn processor_is_idle(&self) -> bool {
+        let (begun, used) = (now(), self.processor_time());
+        std::thread::sleep(Duration::from_millis(500));
+        self.processor_time() - used < (now() - begun) / 5
     }
 
     /// The sum of all series of one metric.

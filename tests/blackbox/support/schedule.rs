@@ -296,6 +296,11 @@ fn judge_reset(
         .map(|(word, ..)| *word)
         .collect();
     let finished = client.finished && backend.finished;
+    let untouched = line["bytes_up"] == 0 && line["bytes_down"] == 0;
+    if reason == "connect_refused" && backend.end == End::OwnReset && untouched {
+        // The reset was there before the connection could be used: another backend might serve.
+        return;
+    }
     if !(reasons.contains(&reason) || reason == "eof" && finished) {
         faults.push(format!("{reason} where {reasons:?} was due"));
     }
