@@ -19,8 +19,9 @@ use crate::metrics::PoolCells;
 use crate::snapshot::Pool;
 use crate::sys::socket::{Connecting, connect, open, reset};
 
-/// How long to wait for a descriptor before asking again.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait for a descriptor before asking again. Accepting pauses for longer, so that one
+/// that comes free serves a client that waits before it admits another.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(25);
 
 /// A connected backend.
 pub struct Dialled {

@@ -8,6 +8,8 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod faults;
+mod idle;
 mod schedules;
 mod slow;
 mod smoke;

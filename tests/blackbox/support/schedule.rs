@@ -297,11 +297,9 @@ fn judge_reset(
         .collect();
     let finished = client.finished && backend.finished;
     let untouched = line["bytes_up"] == 0 && line["bytes_down"] == 0;
-    if reason == "connect_refused" && backend.end == End::OwnReset && untouched {
-        // The reset was there before the connection could be used: another backend might serve.
-        return;
-    }
-    if !(reasons.contains(&reason) || reason == "eof" && finished) {
+    // The reset was there before the connection could be used: another backend might have served.
+    let refused = reason == "connect_refused" && backend.end == End::OwnReset && untouched;
+    if !(refused || reasons.contains(&reason) || reason == "eof" && finished) {
         faults.push(format!("{reason} where {reasons:?} was due"));
     }
     for (word, _, breaker, other) in sides {
