@@ -52,24 +52,19 @@ fn idle_connections_cost_little_before_and_after_they_moved_bulk() {
     let accepted = hold_all(backend);
     let before = (ringlane.resident(), ringlane.sockets());
 
-    let clients: Vec<TcpStream> = (0..connections)
-        .map(|_| TcpStream::connect(front).unwrap())
-        .collect();
-    eventually("every client has a backend", || {
-        (accepted.lock().unwrap().len() == connections).then_some(())
-    });
+    let mut clients = Vec::new();
+    while clients.len() < connections {
+        clients.push(TcpStream::connect(front).unwrap());
+        // The backend's queue holds 128; beyond that handshakes are answered a second later.
+        if clients.len() % 64 == 0 || clients.len() == connections {
+            eventually("every client has a backend", || {
+                (accepted.lock().unwrap().len() == clients.len()).then_some(())
+            });
+        }
+    }
     check("fresh", &ringlane, before, connections);
 
-    let piece = vec![7; MOVED];
-    let mut room = vec![0; MOVED];
-    // Which client belongs to which backend's end does not matter: each moves the same once, and all
-    // of it fits the kernel's buffers.
-    for backend in &*accepted.lock().unwrap() {
-        (&*backend).write_all(&piece).unwrap();
-    }
-    for mut client in &clients {
-        client.read_exact(&mut room).unwrap();
-    }
+    move_bulk_once(&clients, &mut accepted.lock().unwrap());
     check("used", &ringlane, before, connections);
 
     drop(clients);
@@ -80,6 +75,28 @@ fn idle_connections_cost_little_before_and_after_they_moved_bulk() {
     eventually("all sockets are closed", || {
         (ringlane.sockets() <= before.1).then_some(())
     });
+}
+
+/// Moves bulk through each connection, one after the other.
+fn move_bulk_once(clients: &[TcpStream], backends: &mut Vec<TcpStream>) {
+    for (number, mut client) in clients.iter().enumerate() {
+        client.write_all(&number.to_le_bytes()).unwrap();
+    }
+    // Two workers dial in an order of their own.
+    let number_of = |mut backend: &TcpStream| {
+        let mut number = [0; size_of::<usize>()];
+        backend.read_exact(&mut number).unwrap();
+        usize::from_le_bytes(number)
+    };
+    backends.sort_by_cached_key(number_of);
+    let piece = vec![7; MOVED];
+    let mut room = vec![0; MOVED];
+    for (mut client, mut backend) in clients.iter().zip(&*backends) {
+        thread::scope(|scope| {
+            scope.spawn(|| backend.write_all(&piece).unwrap());
+            client.read_exact(&mut room).unwrap();
+        });
+    }
 }
 
 /// Accepts and keeps; never reads or writes by itself.
