@@ -1,5 +1,7 @@
 //! A running ringlane with its own directory and addresses, and peers to put around it.
 
+pub(crate) mod load;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
