@@ -1,15 +1,14 @@
 //! The socket of the admin listener.
 
-use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use crate::base::address::Endpoint;
+use crate::sys::listening::{SocketFile, bind_unix, listen};
 
 /// A listening socket for the admin server.
 #[derive(Debug)]
@@ -20,14 +19,6 @@ pub enum AdminSocket {
     Unix(UnixListener, SocketFile),
 }
 
-/// The file of a unix socket, removed when this is dropped.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    /// Device and inode, so that a file that somebody else has put there since is left alone.
-    identity: (u64, u64),
-}
-
 /// Binds and listens.
 ///
 /// A unix socket's file that is left over from a process that is gone is replaced; one on which
@@ -36,14 +27,18 @@ pub fn bind(endpoint: &Endpoint) -> io::Result<AdminSocket> {
     match endpoint {
         Endpoint::Inet(address) => bind_tcp(*address).map(AdminSocket::Tcp),
         Endpoint::Unix(path) => {
-            let (listener, file) = bind_unix(path)?;
-            Ok(AdminSocket::Unix(listener, file))
+            let (socket, file) = bind_unix(path, OWNER_ONLY)?;
+            listen(socket.as_fd(), BACKLOG)?;
+            Ok(AdminSocket::Unix(socket.into(), file))
         }
     }
 }
 
 /// Connections that may wait; the server takes at most 64 at once.
-const BACKLOG: i32 = 128;
+const BACKLOG: u32 = 128;
+
+/// The permission bits of a unix socket's file.
+const OWNER_ONLY: u32 = 0o600;
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
@@ -51,43 +46,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    listen(socket.as_fd(), BACKLOG)?;
     Ok(socket.into())
-}
-
-fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    remove_stale(path)?;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::unix(path)?)?;
-    // Nobody can connect before `listen`, so there is no moment at which the mode is too wide.
-    let file = fs::symlink_metadata(path).map(|metadata| SocketFile {
-        path: path.to_owned(),
-        identity: (metadata.dev(), metadata.ino()),
-    })?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    socket.listen(BACKLOG)?;
-    Ok((socket.into(), file))
-}
-
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return Ok(());
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "a file that is not a socket is in the way",
-        ));
-    }
-    // Non-blocking, so that a full backlog does not hold up the start.
-    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    probe.set_nonblocking(true)?;
-    match probe.connect(&SockAddr::unix(path)?) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        // Connected, or a full backlog, or no leave to connect: somebody is there.
-        _ => Err(io::ErrorKind::AddrInUse.into()),
-    }
 }
 
 impl AdminSocket {
@@ -95,25 +55,17 @@ impl AdminSocket {
     pub fn local(&self) -> io::Result<Endpoint> {
         Ok(match self {
             Self::Tcp(listener) => Endpoint::Inet(listener.local_addr()?),
-            Self::Unix(_, file) => Endpoint::Unix(file.path.clone()),
+            Self::Unix(_, file) => Endpoint::Unix(file.path().to_owned()),
         })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
-        if ours {
-            // Whoever finds the file left over replaces it, so a failure here harms nobody.
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
 
     fn path(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("ringlane-{name}-{}.sock", std::process::id()))

@@ -14,7 +14,11 @@ pub const PIPE_BYTES_ALL: usize = 64 * 1024 * 1024;
 pub const TURN_BYTES: usize = 1024 * 1024;
 
 /// Connections accepted from one socket before its worker turns to other work.
-pub const ACCEPTS_PER_TURN: usize = 64;
+pub const ACCEPTS_PER_TURN: u64 = 64;
+
+/// Descriptors kept for everything that is not a session: files, the admin listener, probes of the
+/// resolver, and clients that several workers accept in the same moment.
+pub const DESCRIPTORS_RESERVED: u64 = 128;
 
 /// Backends that one session may try at the most (`connect.attempts`).
 pub const CONNECT_ATTEMPTS_MAX: usize = 16;

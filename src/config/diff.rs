@@ -100,7 +100,7 @@ fn backends(pool: &str, old: &[Backend], new: &[Backend], lines: &mut Vec<String
     for (before, after) in &pairs.kept {
         let before = settings::backend(before);
         lines.extend(changes(
-            &format!("{} ", what(after)),
+            &format!("{}: ", what(after)),
             &before,
             &settings::backend(after),
         ));

@@ -6,21 +6,23 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::keys::ROOT;
-use super::read::{Reader, syntax};
+use super::read::{Reader, TABLES_MAX};
 use super::report::{Finding, Findings};
 use super::source::{Place, Source};
+use super::syntax;
 use super::table::{Origin, Table, Value};
 
 /// What all files together say, with what they look like.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Gathered {
     /// The files, the main one first.
     pub(crate) sources: Vec<Source>,
-    /// What they say; `None`: the main file is no TOML.
+    /// What they say; `None`: a part of it cannot be read.
     pub(crate) root: Option<Table>,
     /// What is wrong with them.
     pub(crate) faults: Findings,
     bytes: usize,
+    tables_left: usize,
 }
 
 /// Bytes of all files together.
@@ -31,7 +33,7 @@ const INCLUDES_MAX: usize = 1000;
 
 /// Reads the file at `path` and all that it includes.
 pub(crate) fn gather(path: &Path) -> Gathered {
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered::new();
     match read(path, BYTES_MAX) {
         Ok(bytes) => gathered.root = gathered.add(path.display().to_string(), &bytes),
         Err(error) => {
@@ -42,13 +44,14 @@ pub(crate) fn gather(path: &Path) -> Gathered {
     let Some(mut root) = gathered.root.take() else {
         return gathered;
     };
-    let directory = path.parent().unwrap_or(Path::new(""));
+    let directory = path.parent().unwrap_or_else(|| Path::new(""));
+    let mut is_whole = true;
     for (included, from) in gathered.included(&root, directory, path) {
         match read(&included, BYTES_MAX - gathered.bytes) {
-            Ok(bytes) => {
-                let table = gathered.add(included.display().to_string(), &bytes);
-                gathered.join(&mut root, table);
-            }
+            Ok(bytes) => match gathered.add(included.display().to_string(), &bytes) {
+                Some(table) => gathered.join(&mut root, table),
+                None => is_whole = false,
+            },
             Err(error) => {
                 let reason = reason(&error);
                 let message = format!(
@@ -56,16 +59,18 @@ pub(crate) fn gather(path: &Path) -> Gathered {
                     included.display()
                 );
                 gathered.faults.push(Finding::at(from, message));
+                is_whole = false;
             }
         }
     }
-    gathered.root = Some(root);
+    // Without a part of what should be there, any pool might seem to be missing.
+    gathered.root = Some(root).filter(|_| is_whole);
     gathered
 }
 
 /// Reads `text` alone.
 pub(crate) fn single(name: &str, text: &str) -> Gathered {
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered::new();
     if text.len() > BYTES_MAX {
         let message = format!("{name}: larger than {BYTES_MAX} bytes");
         gathered.faults.push(Finding::of_file(message));
@@ -82,6 +87,18 @@ pub(crate) fn single(name: &str, text: &str) -> Gathered {
 }
 
 impl Gathered {
+    fn new() -> Self {
+        let tables_left = TABLES_MAX + 1;
+        let faults = Findings::default();
+        Self {
+            sources: Vec::new(),
+            root: None,
+            faults,
+            bytes: 0,
+            tables_left,
+        }
+    }
+
     /// Adds a file to the sources and reads it.
     fn add(&mut self, name: String, bytes: &[u8]) -> Option<Table> {
         self.bytes += bytes.len();
@@ -110,7 +127,7 @@ impl Gathered {
     }
 
     fn read(&mut self, file: usize, source: &Source) -> Option<Table> {
-        let raw = syntax(file, &source.text, &mut self.faults)?;
+        let raw = syntax::parse(file, &source.text, &mut self.faults)?;
         let start = Place {
             file,
             start: 0,
@@ -119,16 +136,14 @@ impl Gathered {
         Some(
             Reader {
                 file,
+                tables_left: &mut self.tables_left,
                 faults: &mut self.faults,
             }
             .table(&ROOT, start, &raw),
         )
     }
 
-    fn join(&mut self, root: &mut Table, included: Option<Table>) {
-        let Some(mut included) = included else {
-            return;
-        };
+    fn join(&mut self, root: &mut Table, mut included: Table) {
         if let Some(entry) = included
             .remove("include")
             .filter(|entry| entry.origin != Origin::Default)

@@ -13,6 +13,7 @@ mod schema;
 mod settings;
 mod source;
 mod suggest;
+mod syntax;
 mod table;
 mod text;
 mod units;

@@ -169,6 +169,10 @@ pub struct Timeouts {
 
 /// How listening sockets are set up; accepted sockets inherit the TCP part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches of the kernel, one each"
+)]
 pub struct SocketOptions {
     /// Connections that may wait to be accepted, each socket.
     pub backlog: u32,

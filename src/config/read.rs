@@ -20,9 +20,15 @@ use super::wording::{bad_value, describe, out_of_range, quoted, unknown_key, wro
 pub(crate) struct Reader<'f> {
     /// Its index.
     pub(crate) file: usize,
+    /// Listeners, pools and backends that may still be read, in all files together.
+    pub(crate) tables_left: &'f mut usize,
     /// Where its faults go.
     pub(crate) faults: &'f mut Findings,
 }
+
+/// Listeners, pools and backends: an empty one is 10 bytes in the file and some KiB with all its
+/// defaults in memory.
+pub(crate) const TABLES_MAX: usize = 100_000;
 
 /// Ten years: no deadline that is reckoned from it leaves the clock's range.
 const TIME_MAX: Duration = Duration::from_secs(3650 * 86_400);
@@ -197,6 +203,9 @@ impl Reader<'_> {
                 let mut tables = Vec::new();
                 for item in items {
                     let place = self.place_of(item);
+                    if !self.take_table(place) {
+                        break;
+                    }
                     match item.get_ref() {
                         DeValue::Table(table) => tables.push(self.table(section, place, table)),
                         value => self.faults.push(wrong_type(name, kind, value, place)),
@@ -232,6 +241,9 @@ impl Reader<'_> {
             self.faults.push(Finding::at(at, message));
             return None;
         };
+        if !self.take_table(at) {
+            return None;
+        }
         if let Err(expected) = (super::text::NAME.parse)(name) {
             self.faults.push(Finding::at(
                 at,
@@ -240,6 +252,18 @@ impl Reader<'_> {
         }
         // The place of a table that no header names is only a part of its keys.
         Some((at, Arc::from(name.as_ref()), self.table(section, at, table)))
+    }
+
+    /// Whether there may be one more table; the first that may not be is a fault.
+    fn take_table(&mut self, place: Place) -> bool {
+        if *self.tables_left == 1 {
+            let message = format!(
+                "too many tables, expected at most {TABLES_MAX} listeners, pools and backends"
+            );
+            self.faults.push(Finding::at(place, message));
+        }
+        *self.tables_left = self.tables_left.saturating_sub(1);
+        *self.tables_left > 0
     }
 
     fn place_of(&self, raw: &Spanned<DeValue<'_>>) -> Place {
@@ -253,15 +277,6 @@ impl Reader<'_> {
             end: span.end,
         }
     }
-}
-
-/// Parses TOML. After mere duplicates the rest is worth checking, too; after broken syntax it is not.
-pub(crate) fn syntax<'t>(file: usize, text: &'t str, faults: &mut Findings) -> Option<DeTable<'t>> {
-    let (table, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        eprintln!("{:?} {:?}", error.message(), error.span());
-    }
-    errors.is_empty().then(|| table.into_inner())
 }
 
 fn add_defaults(table: &mut Table, section: &Section) {
@@ -326,5 +341,8 @@ fn read_time(name: &str, bounds: &Bounds, text: &str) -> Result<Value, String> {
 }
 
 fn read_text(name: &str, kind: &Text, text: &str, place: Place) -> Result<Value, Finding> {
-    (kind.parse)(text).map_err(|expected| Finding::at(place, bad_value(name, text, &expected)))
+    (kind.parse)(text).map_err(|expected| {
+        let advice = did_you_mean(text, kind.words.iter().copied(), '"');
+        Finding::at(place, bad_value(name, text, &expected)).help(advice)
+    })
 }

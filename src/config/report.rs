@@ -70,12 +70,15 @@ impl Report {
         };
         let mut text = String::new();
         for finding in &self.findings {
+            if !text.is_empty() {
+                text.push('\n');
+            }
             text.push_str(&renderer.render(&self.groups(finding)));
-            text.push_str("\n\n");
+            text.push('\n');
         }
         if self.more > 0 {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "and {} more\n", self.more);
+            let _ = writeln!(text, "\nand {} more", self.more);
         }
         text
     }

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use toml::Value;
+use toml::{Table, Value};
 
 use super::choices::{BALANCES, DRIVERS, FORMATS, LEVELS, LOG_ONS, RELAYS, word};
-use super::model::{Admin, Backend, Balance, Global, Listener, Log, Pool, SessionLog};
+use super::model::{Admin, Backend, Balance, Global, Keepalive, Listener, Log, Pool, SessionLog};
 use super::units::duration_text;
 
 /// One key of a table with its value; `None`: there is no text for it, it has to be left out.
@@ -58,7 +58,7 @@ pub(crate) fn log(log: &Log) -> Vec<Setting> {
 /// `[[listener]]`, without the name.
 pub(crate) fn listener(listener: &Listener) -> Vec<Setting> {
     let (timeouts, socket) = (&listener.timeouts, &listener.socket);
-    let mut settings = vec![
+    vec![
         ("listen", Some(list(&listener.listen))),
         ("pool", Some(listener.pool.as_ref().into())),
         ("relay", Some(word(&RELAYS, &listener.relay).into())),
@@ -90,17 +90,9 @@ pub(crate) fn listener(listener: &Listener) -> Vec<Setting> {
             "unix_mode",
             Some(format!("{:04o}", socket.unix_mode).into()),
         ),
+        ("keepalive", Some(keepalive(socket.keepalive.as_ref()))),
         ("spread", Some("kernel".into())),
-    ];
-    match &socket.keepalive {
-        Some(keepalive) => settings.extend([
-            ("keepalive.idle", Some(time(keepalive.idle))),
-            ("keepalive.interval", Some(time(keepalive.interval))),
-            ("keepalive.count", Some(i64::from(keepalive.count).into())),
-        ]),
-        None => settings.push(("keepalive", Some("off".into()))),
-    }
-    settings
+    ]
 }
 
 /// `[pool.NAME]`, without its backends.
@@ -137,6 +129,18 @@ pub(crate) fn backend(backend: &Backend) -> Vec<Setting> {
         ("weight", Some(i64::from(backend.weight).into())),
         ("tier", Some(i64::from(backend.tier).into())),
     ]
+}
+
+/// Either a table or a word, so this one key cannot be dotted like the others.
+fn keepalive(keepalive: Option<&Keepalive>) -> Value {
+    let Some(keepalive) = keepalive else {
+        return "off".into();
+    };
+    Value::Table(Table::from_iter([
+        ("idle".to_owned(), time(keepalive.idle)),
+        ("interval".to_owned(), time(keepalive.interval)),
+        ("count".to_owned(), i64::from(keepalive.count).into()),
+    ]))
 }
 
 fn whole(number: usize) -> Value {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +52,9 @@ pub(crate) enum Value {
     Time(Duration),
     /// A word, a name or a path.
     Text(Arc<str>),
-    Endpoints(Vec<Endpoint>),
+    Endpoint(Endpoint),
+    /// A range of ports, not yet spelt out: many ranges would not fit into memory.
+    Ports(IpAddr, RangeInclusive<u16>),
     Address(Address),
     Server(SocketAddr),
     Ip(IpAddr),

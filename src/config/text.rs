@@ -13,6 +13,8 @@ use crate::base::address::{Address, Endpoint, HostPort};
 pub(crate) struct Text {
     /// What the operator should have written.
     pub(crate) expected: &'static str,
+    /// The words among what can be written, for advice on a mistyped one.
+    pub(crate) words: &'static [&'static str],
     /// What the schema lets pass: an ECMA 262 expression, never stricter than `parse`.
     pub(crate) pattern: &'static str,
     /// Reads it; the error is a more exact `expected`.
@@ -25,6 +27,8 @@ pub(crate) type Expected = Cow<'static, str>;
 /// Characters of a name; longer ones would make log lines and metric labels useless.
 const NAME_MAX: usize = 128;
 
+const NAME_PATTERN: &str = r"^[^\u0000-\u001f\u007f]{1,128}$";
+
 /// The most that `sun_path` holds with its closing zero (unix(7)).
 const UNIX_PATH_MAX: usize = 107;
 
@@ -36,19 +40,23 @@ const PORT: &str = "a port from 1 to 65535";
 /// The name of a listener, pool or backend.
 pub(crate) static NAME: Text = Text {
     expected: "a name of 1 to 128 characters without control characters",
-    pattern: r"^[^\u0000-\u001f\u007f]{1,128}$",
-    parse: |text| {
-        let length = text.chars().count();
-        if length == 0 || length > NAME_MAX || text.chars().any(char::is_control) {
-            return Err(NAME.expected.into());
-        }
-        Ok(Value::Text(Arc::from(text)))
-    },
+    words: &[],
+    pattern: NAME_PATTERN,
+    parse: name,
+};
+
+/// The name of a pool that must exist.
+pub(crate) static POOL: Text = Text {
+    expected: "the NAME of a [pool.NAME] table",
+    words: &[],
+    pattern: NAME_PATTERN,
+    parse: name,
 };
 
 /// The path of a file.
 pub(crate) static FILE: Text = Text {
     expected: "the path of a file",
+    words: &[],
     pattern: "^.+$",
     parse: |text| {
         if text.is_empty() || text.contains('\0') {
@@ -61,6 +69,7 @@ pub(crate) static FILE: Text = Text {
 /// `log.sessions`. A path has a slash, so that a mistyped word does not become a file.
 pub(crate) static SESSIONS: Text = Text {
     expected: "\"stdout\", \"off\" or a path with a slash, such as \"./sessions.log\"",
+    words: &["stdout", "off"],
     pattern: r"^(stdout|off|.*/.*)$",
     parse: |text| match text {
         "stdout" | "off" => Ok(Value::Text(Arc::from(text))),
@@ -72,6 +81,7 @@ pub(crate) static SESSIONS: Text = Text {
 /// Whole percents.
 pub(crate) static PERCENT: Text = Text {
     expected: "a percentage from \"0%\" to \"100%\"",
+    words: &[],
     pattern: r"^\d+%$",
     parse: |text| {
         let digits = text.strip_suffix('%').filter(|digits| is_number(digits));
@@ -85,6 +95,7 @@ pub(crate) static PERCENT: Text = Text {
 /// Permission bits.
 pub(crate) static MODE: Text = Text {
     expected: "permission bits in octal from \"0\" to \"0777\"",
+    words: &[],
     pattern: "^[0-7]{1,4}$",
     parse: |text| {
         let octal = text.len() <= 4 && is_number(text);
@@ -98,14 +109,15 @@ pub(crate) static MODE: Text = Text {
 /// `listener.listen`.
 pub(crate) static LISTEN: Text = Text {
     expected: "\"ip:port\", \"[v6]:port\", \"ip:first-last\" or \"unix:/path\"",
+    words: &[],
     pattern: r"^(unix:/.+|(\d+\.\d+\.\d+\.\d+|\[[0-9a-fA-F:.%]+\]):\d+(-\d+)?)$",
     parse: |text| {
         if let Some(path) = text.strip_prefix("unix:") {
-            return Ok(Value::Endpoints(vec![unix(path)?]));
+            return Ok(Value::Endpoint(unix(path)?));
         }
         let (ip, ports) = ip_and_rest(text, LISTEN.expected)?;
         let Some((first, last)) = ports.split_once('-') else {
-            return Ok(Value::Endpoints(vec![inet(ip, port(ports)?)]));
+            return Ok(Value::Endpoint(inet(ip, port(ports)?)));
         };
         let (first, last) = (port(first)?, port(last)?);
         if last < first {
@@ -114,31 +126,31 @@ pub(crate) static LISTEN: Text = Text {
         if usize::from(last - first) >= PORT_RANGE_MAX {
             return Err(format!("a range of at most {PORT_RANGE_MAX} ports").into());
         }
-        Ok(Value::Endpoints(
-            (first..=last).map(|port| inet(ip, port)).collect(),
-        ))
+        Ok(Value::Ports(ip, first..=last))
     },
 };
 
 /// `admin.listen`.
 pub(crate) static ADMIN: Text = Text {
     expected: "\"ip:port\", \"[v6]:port\", \"unix:/path\" or \"off\"",
+    words: &["off"],
     pattern: r"^(off|unix:/.+|(\d+\.\d+\.\d+\.\d+|\[[0-9a-fA-F:.%]+\]):\d+)$",
     parse: |text| {
         if text == "off" {
             return Ok(Value::Off);
         }
         if let Some(path) = text.strip_prefix("unix:") {
-            return Ok(Value::Endpoints(vec![unix(path)?]));
+            return Ok(Value::Endpoint(unix(path)?));
         }
         let (ip, rest) = ip_and_rest(text, ADMIN.expected)?;
-        Ok(Value::Endpoints(vec![inet(ip, port(rest)?)]))
+        Ok(Value::Endpoint(inet(ip, port(rest)?)))
     },
 };
 
 /// The address of a backend.
 pub(crate) static BACKEND: Text = Text {
     expected: "\"ip:port\", \"[v6]:port\", \"name:port\" or \"unix:/path\"",
+    words: &[],
     pattern: r"^(unix:/.+|(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+):\d+)$",
     parse: |text| {
         if let Some(path) = text.strip_prefix("unix:") {
@@ -167,6 +179,7 @@ pub(crate) static BACKEND: Text = Text {
 /// A DNS server.
 pub(crate) static SERVER: Text = Text {
     expected: "\"ip:port\" or \"[v6]:port\"",
+    words: &[],
     pattern: r"^(\d+\.\d+\.\d+\.\d+|\[[0-9a-fA-F:.%]+\]):\d+$",
     parse: |text| {
         let (ip, rest) = ip_and_rest(text, SERVER.expected)?;
@@ -177,9 +190,18 @@ pub(crate) static SERVER: Text = Text {
 /// An IP address without a port.
 pub(crate) static IP: Text = Text {
     expected: "an IP address without a port",
+    words: &[],
     pattern: r"^[0-9a-fA-F:.]+$",
     parse: |text| text.parse().map(Value::Ip).map_err(|_| IP.expected.into()),
 };
+
+fn name(text: &str) -> Result<Value, Expected> {
+    let length = text.chars().count();
+    if length == 0 || length > NAME_MAX || text.chars().any(char::is_control) {
+        return Err(NAME.expected.into());
+    }
+    Ok(Value::Text(Arc::from(text)))
+}
 
 const fn inet(ip: IpAddr, port: u16) -> Endpoint {
     Endpoint::Inet(SocketAddr::new(ip, port))

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 
 use tracing::Subscriber;
 use tracing::subscriber::{SetGlobalDefaultError, set_global_default};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
@@ -16,7 +16,7 @@ use crate::config::model::Level;
 /// The messages of the process, once they are being written.
 #[derive(Clone, Debug)]
 pub struct Messages {
-    filter: reload::Handle<LevelFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
 }
 
 impl Messages {
@@ -60,13 +60,17 @@ where
     (subscriber, Messages { filter: handle })
 }
 
-const fn filter(level: Level) -> LevelFilter {
-    match level {
+/// Ringlane's own messages by level; of the libraries only errors.
+fn filter(level: Level) -> Targets {
+    let own = match level {
         Level::Error => LevelFilter::ERROR,
         Level::Warn => LevelFilter::WARN,
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
-    }
+    };
+    Targets::new()
+        .with_target(env!("CARGO_PKG_NAME"), own)
+        .with_default(LevelFilter::ERROR)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! How the values of a session line are spelt, into a buffer that already has room.
+//! How the values of a session line are spelt, appended to a buffer.
 //!
-//! Everything here appends and cannot fail. Numbers and times are written digit by digit: through
-//! `write!` a line would take three times as long.
+//! Everything here appends and cannot fail. Values are written byte by byte and not through `write!`
+//! or serde, because lines are made on the data path: a JSON line of 23 fields costs 0.4 µs of the
+//! worker's time, both the clock and the hand-over included (a million lines to `/dev/null`).
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -87,6 +88,12 @@ pub(super) fn address(out: &mut Vec<u8>, address: SocketAddr) {
 /// `value` in double quotes with JSON's escapes, which logfmt readers share.
 pub(super) fn quoted(out: &mut Vec<u8>, value: &str) {
     out.push(b'"');
+    // Nearly every value: one look at each byte instead of decoding characters.
+    if value.bytes().all(is_printable) {
+        out.extend_from_slice(value.as_bytes());
+        out.push(b'"');
+        return;
+    }
     let mut rest = value;
     while let Some(place) = rest.find(must_escape) {
         let (plain, odd) = rest.split_at(place);
@@ -108,6 +115,11 @@ pub(super) const fn must_escape(character: char) -> bool {
         character,
         '"' | '\\' | '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{2028}' | '\u{2029}'
     )
+}
+
+/// Whether `byte` is a printable ASCII character that never needs escaping.
+const fn is_printable(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
 
 fn escape(out: &mut Vec<u8>, character: char) {

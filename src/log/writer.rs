@@ -367,7 +367,7 @@ mod tests {
     fn every_line_of_three_workers_arrives_once_whole_and_in_order() {
         let directory = Directory::new("order");
         let path = directory.file("log");
-        let mut writer = Writer::start(&to_file(&path)).unwrap();
+        let writer = Writer::start(&to_file(&path)).unwrap();
         thread::scope(|scope| {
             for worker in 0..3 {
                 let mut log = writer.session_log();
@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn a_blocked_target_never_blocks_a_worker_and_every_line_is_accounted_for() {
         const OFFERED: u64 = 60_000;
-        let (mut reader, _, mut writer) = pipe();
+        let (mut reader, _, writer) = pipe();
         let mut log = writer.session_log();
         for number in 0..OFFERED {
             push(&mut log, 0, number);
@@ -419,7 +419,7 @@ mod tests {
 
     #[test]
     fn stopping_does_not_wait_for_ever_for_a_blocked_target() {
-        let (reader, _, mut writer) = pipe();
+        let (reader, _, writer) = pipe();
         let mut log = writer.session_log();
         for number in 0..10_000 {
             push(&mut log, 0, number);
@@ -433,7 +433,7 @@ mod tests {
     fn a_renamed_file_is_left_and_a_new_one_begun() {
         let directory = Directory::new("reopen");
         let (path, old) = (directory.file("log"), directory.file("log.1"));
-        let mut writer = Writer::start(&to_file(&path)).unwrap();
+        let writer = Writer::start(&to_file(&path)).unwrap();
         let mut log = writer.session_log();
         push(&mut log, 0, 1);
         log.flush();
@@ -457,7 +457,7 @@ mod tests {
         let directory = Directory::new("reopen-fails");
         let inner = directory.file("inner");
         fs::create_dir(&inner).unwrap();
-        let mut writer = Writer::start(&to_file(inner.join("log"))).unwrap();
+        let writer = Writer::start(&to_file(inner.join("log"))).unwrap();
         let moved = directory.file("moved");
         fs::rename(&inner, &moved).unwrap();
         writer.reopen();
@@ -473,7 +473,7 @@ mod tests {
     fn lines_for_a_full_device_are_counted_and_later_ones_go_where_there_is_room() {
         let directory = Directory::new("full");
         let path = directory.file("log");
-        let mut writer = Writer::start(&to_file("/dev/full")).unwrap();
+        let writer = Writer::start(&to_file("/dev/full")).unwrap();
         let mut log = writer.session_log();
         for number in 0..7 {
             push(&mut log, 0, number);
@@ -496,7 +496,7 @@ mod tests {
     fn a_target_that_cannot_be_opened_changes_nothing() {
         let directory = Directory::new("refused");
         let path = directory.file("log");
-        let mut writer = Writer::start(&to_file(&path)).unwrap();
+        let writer = Writer::start(&to_file(&path)).unwrap();
         assert!(Writer::prepare(&to_file(directory.file("no/such/log"))).is_err());
         let mut log = writer.session_log();
         push(&mut log, 0, 1);

@@ -57,6 +57,8 @@ pub struct PoolCells {
 /// What one worker counts for itself.
 #[derive(Debug, Default)]
 pub struct WorkerCells {
+    /// Sessions that the worker has open.
+    pub sessions: Gauge,
     /// Times that accepting paused because no descriptor was left.
     pub accept_paused: Counter,
     /// Sessions that ended in a panic.

@@ -103,11 +103,11 @@ impl Registry {
         named.pools.retain(pool);
     }
 
-    /// Sessions open on all listeners, those gone from the configuration too.
-    pub fn sessions_active(&self) -> i64 {
-        let rows = self.listener_rows();
-        let cells = rows.iter().flat_map(|(_, cells)| cells.all());
-        cells.map(|cells| cells.active.read()).sum()
+    /// Sessions open on all workers.
+    pub fn sessions(&self) -> u64 {
+        let open: i64 = self.workers.all().map(|cells| cells.sessions.read()).sum();
+        // One that moves between two reads may be missed, but none is counted below zero.
+        u64::try_from(open).unwrap_or(0)
     }
 
     pub(super) fn listener_rows(&self) -> Vec<Row<ListenerCells>> {

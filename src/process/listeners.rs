@@ -5,10 +5,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use crate::base::address::Endpoint;
@@ -16,7 +14,7 @@ use crate::config::model::{Listener, Model, SocketOptions};
 use crate::snapshot::{ListenerId, Snapshot};
 use crate::sys::filter::ignore_new_connections;
 use crate::sys::listening::{
-    BirthSettings, TcpSettings, bind_tcp, bind_unix, listen, set_unix_mode, set_up_tcp,
+    BirthSettings, SocketFile, TcpSettings, bind_tcp, bind_unix, listen, set_unix_mode, set_up_tcp,
 };
 use crate::worker::mailbox::Listening;
 
@@ -44,9 +42,6 @@ struct Bound {
     options: SocketOptions,
     _file: Option<SocketFile>,
 }
-
-/// The file of a unix socket, removed with it.
-struct SocketFile(PathBuf);
 
 /// What a reload has bound so far; dropped, it leaves no trace.
 pub(super) struct Prepared(HashMap<Endpoint, Fresh>);
@@ -148,10 +143,10 @@ impl Sockets {
                 })
             }
             Endpoint::Unix(path) => {
-                let socket = Arc::new(bind_unix(path, options.unix_mode)?);
+                let (socket, file) = bind_unix(path, options.unix_mode)?;
                 Ok(Fresh {
-                    sockets: vec![socket; self.workers],
-                    file: Some(SocketFile(path.clone())),
+                    sockets: vec![Arc::new(socket); self.workers],
+                    file: Some(file),
                 })
             }
         }
@@ -290,13 +285,6 @@ fn tcp_settings(options: &SocketOptions) -> TcpSettings {
             .map(|keepalive| (keepalive.idle, keepalive.interval, keepalive.count)),
         defer_accept: options.defer_accept,
         fastopen: options.fastopen,
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = fs::remove_file(&self.0);
     }
 }
 

@@ -88,7 +88,8 @@ impl Process {
 
     /// New addresses for the same configuration.
     fn resolved(&mut self, answers: Answers) {
-        self.answers = answers;
+        // The event may be older than the last reload: names that it lacks keep their answers.
+        self.answers.extend(answers);
         let current = self.current.load();
         let model = Arc::clone(&current.model);
         let snapshot = self
@@ -128,10 +129,5 @@ impl Process {
                 listen: listen.next().unwrap_or_default(),
             }));
         }
-    }
-
-    /// Sessions that are open now.
-    fn sessions(&self) -> i64 {
-        self.metrics.sessions_active()
     }
 }

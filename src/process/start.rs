@@ -11,13 +11,14 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Sender, bounded};
 use parking_lot::RwLock;
 
-use super::listeners::{BindFault, Sockets};
+use super::listeners::{BindFault, Moves, Sockets};
 use super::reload::{RESOLVE_WAIT, Reloads};
 use super::{Process, Seated};
 use crate::admin::socket;
 use crate::admin::{Reloaded, Surface, access};
 use crate::base::address::Address;
 use crate::base::clock::now;
+use crate::base::limits::{DESCRIPTORS_RESERVED, PIPE_BYTES, PIPE_BYTES_ALL};
 use crate::config::model::{self, Admin, Model};
 use crate::config::{Checked, Machine};
 use crate::control::{Control, Event};
@@ -78,7 +79,7 @@ pub(super) fn start(
             warnings.render(false)
         );
     }
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     let driver = choose_driver(model.global.driver)?;
     let token = read_token(&model.admin).map_err(StartFault::Other)?;
     let log = Writer::start(&model.log).map_err(|e| other("session log", &e))?;
@@ -117,11 +118,13 @@ pub(super) fn start(
 
     let moves = sockets.commit(prepared, &snapshot);
     let cores = allowed_cores();
+    let sessions_max = sessions_max(descriptors, &moves);
     let mut workers = Vec::new();
     for (index, listening) in moves.listen.into_iter().enumerate() {
         let seat = Seat {
             index,
             workers: model.global.workers,
+            sessions_max,
             snapshot: Arc::clone(&snapshot),
             metrics: Arc::clone(&metrics),
             log: log.session_log(),
@@ -161,6 +164,15 @@ pub(super) fn start(
         metrics,
         reloads,
     })
+}
+
+/// How many sessions there are descriptors for, two each.
+fn sessions_max(descriptors: u64, moves: &Moves) -> u64 {
+    // Each worker holds a socket of its own beside the process's, and both ends of its pipes.
+    let listening: usize = moves.listen.iter().map(|sockets| 2 * sockets.len()).sum();
+    let pipes = 2 * PIPE_BYTES_ALL / PIPE_BYTES;
+    let taken = DESCRIPTORS_RESERVED + (listening + pipes) as u64;
+    (descriptors.saturating_sub(taken) / 2).max(1)
 }
 
 fn choose_driver(choice: model::Driver) -> Result<Driver, StartFault> {

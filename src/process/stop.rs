@@ -36,7 +36,10 @@ impl Process {
         let Shutdown { pre_stop, drain } = self.current.load().model.global.shutdown;
         // No service manager: nothing to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        tracing::info!("stopping: {} sessions, drain {drain:?}", self.sessions());
+        tracing::info!(
+            "stopping: {} sessions, drain {drain:?}",
+            self.metrics.sessions()
+        );
         self.surface.ready.store(false, Ordering::Release);
 
         let mut haste = self.wait(events, pre_stop, |_| false);
@@ -45,10 +48,10 @@ impl Process {
         self.tell(&snapshot, moves);
         if haste == Haste::Orderly {
             haste = self.wait(events, drain, |process| {
-                process.sockets.all_dry() && process.sessions() == 0
+                process.sockets.all_dry() && process.metrics.sessions() == 0
             });
         }
-        let left = self.sessions();
+        let left = self.metrics.sessions();
         if left > 0 {
             tracing::info!("{left} sessions are reset");
         }
@@ -56,7 +59,9 @@ impl Process {
             worker.mailbox.send(Message::ResetAll(Reason::Drain));
         }
         if haste == Haste::Orderly {
-            self.wait(events, LAST_MOMENTS, |process| process.sessions() == 0);
+            self.wait(events, LAST_MOMENTS, |process| {
+                process.metrics.sessions() == 0
+            });
         }
         self.end();
         ExitCode::SUCCESS

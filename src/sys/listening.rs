@@ -4,9 +4,8 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -97,17 +96,33 @@ fn set_tcp(socket: BorrowedFd<'_>, name: i32, value: i32) -> Result<(), Errno> {
     set_option(socket, libc::IPPROTO_TCP, name, value)
 }
 
-/// A unix socket bound to `path` with the permission bits `mode`; replaces a socket file that nobody
-/// answers on.
+/// The file of a unix socket, removed when this is dropped.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode, so that a file that somebody else has put there since is left alone.
+    identity: (u64, u64),
+}
+
+/// A unix socket bound to `path` with the permission bits `mode`, and its file.
+///
+/// A file that is left over from a process that is gone is replaced; one on which somebody answers is
+/// `AddrInUse`, and a file that is no socket is never touched.
 ///
 /// # Errors
-/// `AddrInUse` where somebody answers or the path is no socket; otherwise what the calls say.
-pub fn bind_unix(path: &Path, mode: u32) -> io::Result<OwnedFd> {
-    remove_stale_socket(path)?;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+/// As said, and what the calls say.
+pub fn bind_unix(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
+    remove_stale(path)?;
+    let socket = unix_socket()?;
     socket.bind(&SockAddr::unix(path)?)?;
+    let metadata = fs::symlink_metadata(path)?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        identity: (metadata.dev(), metadata.ino()),
+    };
+    // Nobody can connect before `listen`, so there is no moment at which the mode is too wide.
     set_unix_mode(path, mode)?;
-    Ok(socket.into())
+    Ok((socket.into(), file))
 }
 
 /// Sets the permission bits of a unix socket's file.
@@ -118,20 +133,43 @@ pub fn set_unix_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
-fn remove_stale_socket(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
-    let is_socket = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata.file_type().is_socket(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
     };
-    let stale = is_socket
-        && UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-    if stale {
-        fs::remove_file(path)
-    } else {
-        Err(io::ErrorKind::AddrInUse.into())
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file that is not a socket is in the way",
+        ));
+    }
+    // Non-blocking, so that a full backlog does not hold up the start.
+    match unix_socket()?.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // Connected, or a full backlog, or no leave to connect: somebody is there.
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+fn unix_socket() -> io::Result<Socket> {
+    Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)
+}
+
+impl SocketFile {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
+        if ours {
+            // Whoever finds the file left over replaces it, so a failure here harms nobody.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

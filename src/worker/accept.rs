@@ -127,7 +127,7 @@ async fn accept_all(gate: Rc<Gate>, worker: Rc<Worker>) {
         gate.socket.readable().await;
         match gate.accept_waiting(&worker) {
             Ok(_) => {}
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+            Err(error) if is_shortage(error) => {
                 worker.cells().accept_paused.inc();
                 monoio::time::sleep(PAUSE).await;
             }
@@ -147,11 +147,12 @@ async fn accept_all(gate: Rc<Gate>, worker: Rc<Worker>) {
 async fn run_dry(gate: Rc<Gate>, worker: Rc<Worker>) {
     let mut last_accepted = now();
     while now() - last_accepted < QUIET {
-        if gate
-            .accept_waiting(&worker)
-            .is_ok_and(|accepted| accepted > 0)
-        {
-            last_accepted = now();
+        match gate.accept_waiting(&worker) {
+            Ok(0) => {}
+            Ok(_) => last_accepted = now(),
+            // Somebody waits until there are descriptors again.
+            Err(error) if is_shortage(error) => last_accepted = now(),
+            Err(_) => {}
         }
         monoio::time::sleep(QUIET_CHECK).await;
     }
@@ -160,10 +161,24 @@ async fn run_dry(gate: Rc<Gate>, worker: Rc<Worker>) {
     finish(gate.socket.as_fd());
 }
 
+/// Whether accepting has to wait for others to give something back.
+const fn is_shortage(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM
+    )
+}
+
 impl Gate {
     /// Makes sessions of connections that wait, at most a turn's worth; returns how many.
-    fn accept_waiting(&self, worker: &Rc<Worker>) -> Result<usize, Errno> {
-        for accepted in 0..ACCEPTS_PER_TURN {
+    ///
+    /// A client is not taken from the queue when there would be no descriptor for its backend.
+    fn accept_waiting(&self, worker: &Rc<Worker>) -> Result<u64, Errno> {
+        let most = worker.room().min(ACCEPTS_PER_TURN);
+        if most == 0 {
+            return Err(Errno::MFILE);
+        }
+        for accepted in 0..most {
             let (socket, address) = match accept(self.socket.as_fd()) {
                 Ok(accepted) => accepted,
                 Err(Errno::AGAIN) => return Ok(accepted),
@@ -179,7 +194,7 @@ impl Gate {
             };
             monoio::spawn(session::run(client, snapshot, Rc::clone(worker)));
         }
-        Ok(ACCEPTS_PER_TURN)
+        Ok(most)
     }
 
     /// The snapshot that a session from this socket lives by.

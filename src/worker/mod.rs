@@ -32,6 +32,8 @@ pub struct Seat {
     pub workers: usize,
     /// The snapshot to begin with.
     pub snapshot: Arc<Snapshot>,
+    /// Sessions that all workers together may have open.
+    pub sessions_max: u64,
     /// Counters of all workers.
     pub metrics: Arc<Registry>,
     /// Where session lines go.
@@ -41,6 +43,7 @@ pub struct Seat {
 /// One worker's state, shared by its tasks.
 struct Worker {
     index: usize,
+    sessions_max: u64,
     metrics: Arc<Registry>,
     lane: Lane,
     sessions: RefCell<Wheel<Rc<Link>>>,
@@ -65,6 +68,7 @@ impl Worker {
             random: RefCell::new(Random::new(time.as_nanos() ^ (seat.index as u64) << 56)),
             session_ids: RefCell::new(SessionIds::for_worker(seat.index)),
             index: seat.index,
+            sessions_max: seat.sessions_max,
             metrics: seat.metrics,
         })
     }
@@ -72,6 +76,12 @@ impl Worker {
     /// The snapshot that a new session lives by.
     fn snapshot(&self) -> Pinned {
         Rc::clone(&self.snapshot.borrow())
+    }
+
+    /// How many more sessions the process has descriptors for. The other workers' counts may be a
+    /// moment old, which the descriptors kept in reserve make up for.
+    fn room(&self) -> u64 {
+        self.sessions_max.saturating_sub(self.metrics.sessions())
     }
 
     fn cells(&self) -> &WorkerCells {

@@ -80,8 +80,9 @@ pub fn start(
     let (ready, started) = bounded(1);
     let name = format!("worker-{}", seat.index);
     let run = move || {
+        let _guard = AbortOnPanic;
         if let Err(error) = pin(core).and_then(|()| run(seat, driver, inbox, listening, &ready)) {
-            // Nobody listens any more if the worker had started; then this cannot happen.
+            // Only the start can fail, and it is waited for.
             let _ = ready.send(Err(error));
         }
     };
@@ -89,6 +90,19 @@ pub fn start(
     let gone = || Err(io::Error::other("the worker ended before it began"));
     started.recv().unwrap_or_else(|_| gone())?;
     Ok(thread)
+}
+
+/// A worker that panics outside a session cannot go on, and its queue would swallow its share of the
+/// clients: better that the process ends and is started again.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a worker has panicked, which it cannot survive");
+            std::process::abort();
+        }
+    }
 }
 
 fn pin(core: Option<usize>) -> io::Result<()> {

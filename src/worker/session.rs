@@ -155,12 +155,14 @@ impl Worker {
     }
 
     fn count_opened(&self, listener: &Listener) {
+        self.cells().sessions.inc();
         let cells = listener.cells.worker(self.index);
         cells.accepted.inc();
         cells.active.inc();
     }
 
     fn count_closed(&self, listener: &Listener, link: &Link, record: &Record, ending: Ending) {
+        self.cells().sessions.dec();
         let cells = listener.cells.worker(self.index);
         cells.active.dec();
         cells.ended[ending.reason.index()].inc();

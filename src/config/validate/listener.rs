@@ -1,16 +1,17 @@
 //! `[[listener]]` tables to listeners.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::super::choices::{RELAYS, meaning};
-use super::super::model::{Keepalive, Listener, SocketOptions, Timeouts};
-use super::super::report::Finding;
-use super::super::source::Place;
-use super::super::suggest::did_you_mean;
-use super::super::table::{Origin, Table, Value};
 use super::{Addresses, Check, section, word};
 use crate::base::address::Endpoint;
+use crate::config::choices::{RELAYS, meaning};
+use crate::config::model::{Keepalive, Listener, SocketOptions, Timeouts};
+use crate::config::report::Finding;
+use crate::config::source::Place;
+use crate::config::suggest::did_you_mean;
+use crate::config::table::{Origin, Table, Value};
 
 /// Addresses of all listeners together; each costs a socket on every worker.
 const ADDRESSES_MAX: usize = 16_384;
@@ -32,7 +33,15 @@ impl Check<'_> {
             self.faults.push(Finding::at(root.place, message));
         }
         let mut addresses: Addresses = admin
-            .map(|(at, place)| (at.clone(), place))
+            .map(|(at, place)| {
+                (
+                    at.clone(),
+                    (
+                        place,
+                        "the admin listener has it (its default unless [admin] says otherwise)",
+                    ),
+                )
+            })
             .into_iter()
             .collect();
         let mut names = HashMap::new();
@@ -72,27 +81,28 @@ impl Check<'_> {
     fn addresses(&mut self, table: &Table, taken: &mut Addresses) -> Vec<Endpoint> {
         let mut listen = Vec::new();
         for (place, value) in table.list("listen") {
-            let Value::Endpoints(endpoints) = value else {
-                continue;
+            let count = match value {
+                Value::Ports(_, ports) => ports.len(),
+                _ => 1,
             };
-            if taken.len() + endpoints.len() > ADDRESSES_MAX {
+            if taken.len() + count > ADDRESSES_MAX {
                 let message = format!(
                     "too many addresses, expected at most {ADDRESSES_MAX} in all listeners"
                 );
                 self.faults.push(Finding::at(*place, message));
                 break;
             }
-            for endpoint in endpoints {
-                if let Some(first) = taken.get(endpoint) {
+            for endpoint in endpoints(value) {
+                if let Some(first) = taken.get(&endpoint) {
                     let message = format!(
                         "address is taken, got \"{endpoint}\" again, expected one of its own"
                     );
                     self.faults
-                        .push(Finding::at(*place, message).also(*first, "it is first used here"));
+                        .push(Finding::at(*place, message).also(first.0, first.1));
                     break;
                 }
-                taken.insert(endpoint.clone(), *place);
-                listen.push(endpoint.clone());
+                taken.insert(endpoint.clone(), (*place, "it is first used here"));
+                listen.push(endpoint);
             }
         }
         listen
@@ -194,5 +204,17 @@ impl Check<'_> {
         {
             self.idle_setting(table, "v6only", "no address of the listener is IPv6");
         }
+    }
+}
+
+/// The addresses that one text stands for.
+fn endpoints(value: &Value) -> Vec<Endpoint> {
+    match value {
+        Value::Endpoint(endpoint) => vec![endpoint.clone()],
+        Value::Ports(ip, ports) => ports
+            .clone()
+            .map(|port| Endpoint::Inet(SocketAddr::new(*ip, port)))
+            .collect(),
+        _ => Vec::new(),
     }
 }

@@ -144,7 +144,7 @@ fn admin(root: &Table) -> (Admin, Place) {
     let admin = section(root, "admin");
     let entry = admin.entry("listen");
     let listen = match entry.map(|entry| &entry.value) {
-        Some(Value::Endpoints(endpoints)) => endpoints.first().cloned(),
+        Some(Value::Endpoint(endpoint)) => Some(endpoint.clone()),
         _ => None,
     };
     let token_file = admin
@@ -156,8 +156,8 @@ fn admin(root: &Table) -> (Admin, Place) {
     )
 }
 
-/// Where a taken address was first used.
-type Addresses = HashMap<Endpoint, Place>;
+/// Who has an address: where, and what to say about it.
+type Addresses = HashMap<Endpoint, (Place, &'static str)>;
 
 /// A table that has a default; the reader has seen to it that it is there.
 fn section<'t>(table: &'t Table, name: &str) -> &'t Table {
@@ -168,10 +168,9 @@ fn section<'t>(table: &'t Table, name: &str) -> &'t Table {
 
 /// A word that has a default.
 fn word<'t>(table: &'t Table, name: &str) -> &'t str {
-    table.text(name).map_or_else(
-        || unreachable!("`{name}` has no word as default"),
-        |word| word,
-    )
+    table
+        .text(name)
+        .unwrap_or_else(|| unreachable!("`{name}` has no word as default"))
 }
 
 /// Whether the file says so itself.

@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::super::choices::{BALANCES, meaning};
-use super::super::model::{Backend, Balance, Connect, Pool};
-use super::super::report::Finding;
-use super::super::source::Place;
-use super::super::table::{Table, Value};
 use super::{Check, is_given, section, word};
 use crate::base::address::{Address, Endpoint};
+use crate::config::choices::{BALANCES, meaning};
+use crate::config::model::{Backend, Balance, Connect, Pool};
+use crate::config::report::Finding;
+use crate::config::source::Place;
+use crate::config::table::{Table, Value};
 
 impl Check<'_> {
     /// All pools, in the order of their names.

@@ -1,0 +1,147 @@
+//! The keys of `[pool.NAME]`.
+
+use super::Kind::{self, Choice, List, Number, Table, Tables};
+use super::Preset::{self, Empty, Required, Unset};
+use super::{POSITIVE, Section, key};
+use crate::base::limits::CONNECT_ATTEMPTS_MAX;
+use crate::config::choices;
+use crate::config::text;
+
+pub(super) static POOL: Section = Section {
+    title: "[pool.NAME]",
+    doc: "Where connections go.",
+    one_of: &["backends", "backend"],
+    later: &[
+        "health",
+        "tls",
+        "proxy_protocol",
+        "on_down",
+        "on_remove",
+        "on_drain",
+        "all_down",
+        "slow_start",
+        "queue",
+        "queue_timeout",
+        "max_connections",
+        "outliers",
+        "breaker",
+    ],
+    keys: &[
+        key(
+            "balance",
+            Choice(&choices::BALANCE_WORDS, &["peak_ewma"]),
+            Preset::Text("least_connections"),
+            "How a backend is chosen.",
+        ),
+        key(
+            "backends",
+            List(&Kind::Text(&text::BACKEND)),
+            Unset,
+            "The addresses of the backends, the short form.",
+        ),
+        key(
+            "backend",
+            Tables(&BACKEND),
+            Unset,
+            "The backends, the long form.",
+        ),
+        key(
+            "connect",
+            Table(&CONNECT),
+            Empty,
+            "How connections to backends are made.",
+        ),
+        key(
+            "retry_budget",
+            Kind::Text(&text::PERCENT),
+            Preset::Text("20%"),
+            "Retries allowed, of the connections of the last 10 s; never less than 3 a second.",
+        ),
+        key(
+            "source",
+            Kind::Text(&text::IP),
+            Unset,
+            "The local address of connections to backends; the kernel's choice if left out.",
+        ),
+        key(
+            "source_hash",
+            Table(&SOURCE_HASH),
+            Unset,
+            "Only with balance = \"source_hash\".",
+        ),
+    ],
+};
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a count of backends far below 2^32"
+)]
+const ATTEMPTS_MAX: u32 = CONNECT_ATTEMPTS_MAX as u32;
+
+static CONNECT: Section = Section {
+    title: "`connect`",
+    doc: "How connections to backends are made.",
+    one_of: &[],
+    later: &[],
+    keys: &[
+        key("timeout", POSITIVE, Preset::Text("5s"), "For one attempt."),
+        key(
+            "attempts",
+            Number(1, ATTEMPTS_MAX),
+            Preset::Number(3),
+            "Backends tried at the most.",
+        ),
+        key(
+            "total",
+            POSITIVE,
+            Preset::Text("10s"),
+            "For all attempts together.",
+        ),
+    ],
+};
+
+static SOURCE_HASH: Section = Section {
+    title: "`source_hash`",
+    doc: "What of the client's address counts.",
+    one_of: &[],
+    later: &[],
+    keys: &[key(
+        "ipv6_prefix",
+        Number(1, 128),
+        Preset::Number(128),
+        "Leading bits of an IPv6 address that count.",
+    )],
+};
+
+static BACKEND: Section = Section {
+    title: "[[pool.NAME.backend]]",
+    doc: "One backend.",
+    one_of: &[],
+    later: &["max_connections", "health", "tls"],
+    keys: &[
+        key(
+            "name",
+            Kind::Text(&text::NAME),
+            Unset,
+            "Unique within the pool; the address if left out.",
+        ),
+        key(
+            "address",
+            Kind::Text(&text::BACKEND),
+            Required,
+            "\"ip:port\", \"[v6]:port\", \"name:port\" or \"unix:/path\".",
+        ),
+        key(
+            "weight",
+            Number(0, 65_535),
+            Preset::Number(1),
+            "Its share; 0 takes no new connections.",
+        ),
+        key(
+            "tier",
+            Number(0, 255),
+            Preset::Number(0),
+            "Used only when no backend of a lower tier can be.",
+        ),
+    ],
+};

@@ -1,0 +1,198 @@
+//! The keys of `[[listener]]`.
+
+use super::Kind::{self, Choice, Flag, Number, OneOrList, Table, TableOrOff, Time};
+use super::Preset::{self, Empty, Required, Unset};
+use super::{ANY, Bounds, POSITIVE, Section, Zero, key};
+use crate::config::choices;
+use crate::config::text;
+
+// TCP_KEEPIDLE and TCP_KEEPINTVL end there (MAX_TCP_KEEPIDLE in the kernel's net/tcp.h).
+const PROBE: Kind = Time(Bounds {
+    zero: Zero::Refused,
+    whole_seconds: Some(32_767),
+});
+// The kernel turns it into a count of SYN-ACKs; what exceeds its largest count, it rounds down.
+const DEFER: Kind = Time(Bounds {
+    zero: Zero::Allowed,
+    whole_seconds: Some(32_767),
+});
+
+pub(super) static LISTENER: Section = Section {
+    title: "[[listener]]",
+    doc: "Where clients connect.",
+    one_of: &[],
+    later: &[
+        "route",
+        "tls",
+        "proxy_protocol",
+        "allow",
+        "allow_file",
+        "deny",
+        "deny_file",
+        "limits",
+        "max_connections",
+        "mode",
+        "starttls",
+        "plain",
+        "silent_after",
+        "sniff_max",
+    ],
+    keys: &[
+        key(
+            "name",
+            Kind::Text(&text::NAME),
+            Unset,
+            "Unique among listeners; the first address if left out.",
+        ),
+        key(
+            "listen",
+            OneOrList(&Kind::Text(&text::LISTEN)),
+            Required,
+            "One address or a list: \"ip:port\", \"[v6]:port\", \"ip:first-last\" or \"unix:/path\".",
+        ),
+        key(
+            "pool",
+            Kind::Text(&text::POOL),
+            Required,
+            "The pool that everything goes to.",
+        ),
+        key(
+            "relay",
+            Choice(&choices::RELAY_WORDS, &[]),
+            Preset::Text("auto"),
+            "How bytes are moved; auto copies small messages and splices bulk.",
+        ),
+        key(
+            "timeouts",
+            Table(&TIMEOUTS),
+            Empty,
+            "How long a session may do what.",
+        ),
+        key(
+            "backlog",
+            Number(1, 2_147_483_647),
+            Preset::Number(4096),
+            "Connections that may wait to be accepted, each socket.",
+        ),
+        key(
+            "defer_accept",
+            DEFER,
+            Preset::Text("0s"),
+            "Accept only when the client has sent something, waiting so long; 0s: off.",
+        ),
+        key(
+            "fastopen",
+            Number(0, 65_535),
+            Preset::Number(0),
+            "TCP Fast Open requests that may wait; 0: off.",
+        ),
+        key(
+            "nodelay",
+            Flag,
+            Preset::Flag(true),
+            "Send small segments at once.",
+        ),
+        key(
+            "keepalive",
+            TableOrOff(&KEEPALIVE),
+            Empty,
+            "Probes of silent peers, or \"off\".",
+        ),
+        key(
+            "transparent",
+            Flag,
+            Preset::Flag(false),
+            "Accept connections to addresses that are not this machine's (IP_TRANSPARENT).",
+        ),
+        key(
+            "mptcp",
+            Flag,
+            Preset::Flag(false),
+            "Multipath TCP where the kernel has it.",
+        ),
+        key(
+            "v6only",
+            Flag,
+            Preset::Flag(true),
+            "IPv6 addresses take no IPv4 connections.",
+        ),
+        key(
+            "unix_mode",
+            Kind::Text(&text::MODE),
+            Preset::Text("0660"),
+            "Permission bits of unix sockets, in octal.",
+        ),
+        key(
+            "spread",
+            Choice(&["kernel"], &["least"]),
+            Preset::Text("kernel"),
+            "How connections are spread over workers.",
+        ),
+    ],
+};
+
+static TIMEOUTS: Section = Section {
+    title: "`timeouts`",
+    doc: "How long a session may do what.",
+    one_of: &[],
+    later: &["sniff", "handshake"],
+    keys: &[
+        key(
+            "idle",
+            POSITIVE,
+            Preset::Text("1h"),
+            "Silence in both directions.",
+        ),
+        key(
+            "half_closed",
+            POSITIVE,
+            Preset::Text("60s"),
+            "Silence after one side has finished.",
+        ),
+        key(
+            "first_byte",
+            ANY,
+            Preset::Text("0s"),
+            "From the backend's connection to its first byte; 0s: off.",
+        ),
+        key(
+            "max_lifetime",
+            ANY,
+            Preset::Text("0s"),
+            "From accept to close; 0s: off.",
+        ),
+        key(
+            "lifetime_jitter",
+            Kind::Text(&text::PERCENT),
+            Preset::Text("10%"),
+            "How far a session's lifetime may be off either way.",
+        ),
+    ],
+};
+
+static KEEPALIVE: Section = Section {
+    title: "`keepalive`",
+    doc: "Probes of silent peers.",
+    one_of: &[],
+    later: &[],
+    keys: &[
+        key(
+            "idle",
+            PROBE,
+            Preset::Text("60s"),
+            "Silence before the first probe, in whole seconds.",
+        ),
+        key(
+            "interval",
+            PROBE,
+            Preset::Text("10s"),
+            "Between probes, in whole seconds.",
+        ),
+        key(
+            "count",
+            Number(1, 127),
+            Preset::Number(6),
+            "Unanswered probes before the connection counts as broken.",
+        ),
+    ],
+};

@@ -1,0 +1,639 @@
+//! The configuration as operators meet it: reports word by word, the example file, the round trip.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use ringlane::base::address::Endpoint;
+use ringlane::base::random::Random;
+use ringlane::config::model::{Balance, SessionLog};
+use ringlane::config::{Checked, Machine, Report, diff, load, parse, print, schema};
+
+const MACHINE: Machine = Machine {
+    cores: 4,
+    somaxconn: 4096,
+    descriptors: 1 << 20,
+};
+
+const EXAMPLE: &str = include_str!("../config/example.toml");
+
+const MINIMAL: &str = r#"
+[[listener]]
+name = "web"
+listen = "0.0.0.0:8080"
+pool = "web"
+[pool.web]
+backends = ["127.0.0.1:9000"]
+"#;
+
+fn accept(text: &str) -> Checked {
+    parse("test.toml", text, &MACHINE)
+        .unwrap_or_else(|report| unreachable!("{}", report.render(false)))
+}
+
+fn refuse(text: &str) -> String {
+    let report = parse("test.toml", text, &MACHINE).expect_err("it must be refused");
+    assert!(!report.is_empty());
+    report.render(false)
+}
+
+/// What `check` would show: the faults, or else the warnings.
+fn outcome(result: &Result<Checked, Report>) -> String {
+    match result {
+        Ok(checked) if checked.warnings.is_empty() => "ok\n".to_owned(),
+        Ok(checked) => checked.warnings.render(false),
+        Err(report) => report.render(false),
+    }
+}
+
+fn is_blessing() -> bool {
+    std::env::var_os("RINGLANE_BLESS").is_some()
+}
+
+/// Compares `actual` with a file, or rewrites the file when asked to.
+fn same_as_file(path: &Path, actual: &str) -> Result<(), String> {
+    if is_blessing() {
+        return std::fs::write(path, actual).map_err(|error| error.to_string());
+    }
+    let expected = std::fs::read_to_string(path).unwrap_or_default();
+    if expected == actual {
+        return Ok(());
+    }
+    Err(format!(
+        "{}:\n--- expected\n{expected}--- got\n{actual}",
+        path.display()
+    ))
+}
+
+#[test]
+fn every_golden_file_has_exactly_its_report() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut names: Vec<PathBuf> = std::fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .collect();
+    names.sort();
+    assert!(names.len() >= 25, "only {} golden files", names.len());
+    let mut wrong = String::new();
+    for path in names {
+        let report = outcome(&load(&path, &MACHINE));
+        // The report names files as they were opened; the directory differs from place to place.
+        let report = report.replace(&format!("{}/", directory.display()), "");
+        if let Err(difference) = same_as_file(&path.with_extension("txt"), &report) {
+            writeln!(wrong, "{difference}").unwrap();
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{wrong}(RINGLANE_BLESS=1 rewrites the texts)"
+    );
+}
+
+#[test]
+fn example_holds_exactly_the_defaults() {
+    let example = accept(EXAMPLE);
+    assert!(
+        example.warnings.is_empty(),
+        "{}",
+        example.warnings.render(false)
+    );
+    assert_eq!(example.model, accept(MINIMAL).model);
+}
+
+#[test]
+fn example_mentions_every_key_at_its_default() {
+    let mut missing = Vec::new();
+    keys(&schema(), &mut |name, property| {
+        let is_mentioned = match property.get("default") {
+            Some(default) => {
+                let line = format!("{name} = {}", default.to_string().replace("\\\"", "\""));
+                EXAMPLE
+                    .lines()
+                    .any(|text| text.trim_start_matches("# ").starts_with(&line))
+            }
+            None => EXAMPLE.lines().any(|text| {
+                let text = text.trim_start_matches("# ").trim_start_matches('[');
+                text.starts_with(&format!("{name} ="))
+                    || text.split([']', '.']).any(|part| part == name)
+            }),
+        };
+        if !is_mentioned {
+            missing.push(name.to_owned());
+        }
+    });
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Calls `visit` with every property of a schema and what is below it.
+fn keys(schema: &serde_json::Value, visit: &mut dyn FnMut(&str, &serde_json::Value)) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        visit(name, property);
+        keys(property, visit);
+    }
+    for inner in ["items", "additionalProperties"]
+        .iter()
+        .filter_map(|inner| schema.get(inner))
+    {
+        keys(inner, visit);
+    }
+    for inner in schema["anyOf"].as_array().into_iter().flatten() {
+        keys(inner, visit);
+    }
+}
+
+#[test]
+fn schema_in_the_repository_is_the_code_s() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/ringlane.schema.json");
+    let text = format!("{:#}\n", schema());
+    same_as_file(&path, &text).unwrap_or_else(|difference| panic!("{difference}"));
+}
+
+#[test]
+fn schema_describes_every_key() {
+    let mut count = 0;
+    keys(&schema(), &mut |name, property| {
+        count += 1;
+        assert!(
+            property["description"]
+                .as_str()
+                .is_some_and(|text| text.len() > 5),
+            "{name}"
+        );
+    });
+    assert!(count > 50, "{count}");
+}
+
+/// A file in which no key has its default.
+const UNUSUAL: &str = r#"
+[global]
+workers = 3
+pin = false
+driver = "epoll"
+shutdown = { pre_stop = "1500ms", drain = "0s" }
+resolver = { nameservers = ["10.0.0.53:53", "[fd00::53]:5353"] }
+[admin]
+listen = "unix:/run/ringlane/admin.sock"
+token_file = "/etc/ringlane/\"admin\" token"
+[log]
+level = "debug"
+sessions = "/var/log/ringlane/sessions.log"
+format = "text"
+on = "open+close"
+[[listener]]
+name = "a \"b\" ü"
+listen = ["0.0.0.0:5000-5003", "[::1]:80", "unix:/run/a b.sock"]
+pool = "long name."
+relay = "splice"
+timeouts = { idle = "1h30m", half_closed = "90s", first_byte = "2s", max_lifetime = "7d", lifetime_jitter = "0%" }
+backlog = 100
+defer_accept = "3s"
+fastopen = 16
+nodelay = false
+keepalive = { idle = "30s", interval = "5s", count = 3 }
+transparent = true
+mptcp = true
+v6only = false
+unix_mode = "600"
+[[listener]]
+listen = "127.0.0.1:1"
+pool = "p"
+keepalive = "off"
+relay = "copy"
+[pool.p]
+balance = "round_robin"
+backends = ["DB.example.com.:5432", "[fd00::1]:80", "unix:/run/b.sock", "10.0.0.1:80"]
+[pool."long name."]
+balance = "source_hash"
+connect = { timeout = "100ms", attempts = 16, total = "1s" }
+retry_budget = "100%"
+source = "10.0.0.9"
+source_hash = { ipv6_prefix = 64 }
+[[pool."long name.".backend]]
+name = "'one'"
+address = "10.0.0.1:8080"
+weight = 65535
+tier = 255
+[[pool."long name.".backend]]
+address = "10.0.0.2:8080"
+weight = 0
+"#;
+
+#[test]
+fn print_is_a_fixed_point_and_gives_the_same_model() {
+    for text in [EXAMPLE, MINIMAL, UNUSUAL] {
+        let first = accept(text);
+        let printed = print(&first.model);
+        let second = accept(&printed);
+        assert_eq!(first.model, second.model, "{printed}");
+        assert_eq!(printed, print(&second.model));
+        assert!(diff(&first.model, &second.model).is_empty());
+    }
+}
+
+#[test]
+fn print_has_every_key() {
+    let mut printed = print(&accept(UNUSUAL).model);
+    printed.push_str(&print(&accept(MINIMAL).model));
+    keys(&schema(), &mut |name, _| {
+        // The short form of backends is printed in the long form.
+        let has = printed
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .any(|word| word == name);
+        assert!(has || name == "backends", "{name} is not in\n{printed}");
+    });
+}
+
+#[test]
+fn print_warns_of_nothing_that_the_file_did_not() {
+    assert!(accept(&print(&accept(MINIMAL).model)).warnings.is_empty());
+}
+
+#[test]
+fn values_arrive_in_the_model() {
+    let model = accept(UNUSUAL).model;
+    assert_eq!(model.global.workers, 3);
+    assert_eq!(model.global.nameservers.len(), 2);
+    assert_eq!(
+        model.admin.listen,
+        Some(Endpoint::Unix("/run/ringlane/admin.sock".into()))
+    );
+    assert_eq!(
+        model.log.sessions,
+        SessionLog::File("/var/log/ringlane/sessions.log".into())
+    );
+    let [first, second] = &model.listeners[..] else {
+        panic!("{:?}", model.listeners)
+    };
+    assert_eq!(first.listen.len(), 6);
+    assert_eq!(first.timeouts.idle.as_secs(), 5400);
+    assert_eq!(first.socket.unix_mode, 0o600);
+    assert_eq!(
+        (second.name.as_ref(), second.socket.keepalive),
+        ("127.0.0.1:1", None)
+    );
+    let [long, short] = &model.pools[..] else {
+        panic!("{:?}", model.pools)
+    };
+    assert_eq!(long.balance, Balance::SourceHash { ipv6_prefix: 64 });
+    assert_eq!(
+        (long.backends[0].weight, long.backends[0].tier),
+        (65535, 255)
+    );
+    let names: Vec<_> = short
+        .backends
+        .iter()
+        .map(|backend| backend.name.as_ref())
+        .collect();
+    let expected = [
+        "db.example.com:5432",
+        "[fd00::1]:80",
+        "unix:/run/b.sock",
+        "10.0.0.1:80",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn workers_default_to_the_cores() {
+    assert_eq!(accept(MINIMAL).model.global.workers, 4);
+    let here = Machine::here();
+    assert!(
+        here.cores > 0 && here.somaxconn > 0 && here.descriptors > 0,
+        "{here:?}"
+    );
+}
+
+const OLD: &str = r#"
+global = { workers = 2 }
+[[listener]]
+name = "web"
+listen = "0.0.0.0:80"
+pool = "p"
+[[listener]]
+name = "old"
+listen = "0.0.0.0:81"
+pool = "p"
+[pool.p]
+source = "10.0.0.9"
+[[pool.p.backend]]
+name = "a"
+address = "10.0.0.1:80"
+[[pool.p.backend]]
+name = "c"
+address = "10.0.0.3:80"
+[[pool.p.backend]]
+name = "d"
+address = "10.0.0.4:80"
+"#;
+
+const NEW: &str = r#"
+global = { workers = 3, shutdown = { drain = "1m" } }
+log.level = "warn"
+[[listener]]
+name = "web"
+listen = ["0.0.0.0:80", "[::]:80"]
+pool = "p"
+timeouts.idle = "5m"
+keepalive = "off"
+[[listener]]
+name = "new"
+listen = "0.0.0.0:82"
+pool = "q"
+[pool.p]
+balance = "source_hash"
+[[pool.p.backend]]
+name = "d"
+address = "10.0.0.4:80"
+[[pool.p.backend]]
+name = "a"
+address = "10.0.0.1:8080"
+weight = 5
+[[pool.p.backend]]
+name = "b"
+address = "10.0.0.2:80"
+[pool.q]
+backends = ["10.0.0.1:80"]
+"#;
+
+#[test]
+fn difference_names_what_changes() {
+    let (old, new) = (accept(OLD), accept(NEW));
+    let expected = [
+        "global.workers 2 -> 3 (needs a restart)",
+        "global.shutdown.drain 30s -> 1m",
+        "log.level info -> warn",
+        "listener \"old\" removed",
+        "listener \"web\": listen [\"0.0.0.0:80\"] -> [\"0.0.0.0:80\", \"[::]:80\"]",
+        "listener \"web\": timeouts.idle 1h -> 5m",
+        "listener \"web\": keepalive { count = 6, idle = \"1m\", interval = \"10s\" } -> off",
+        "listener \"new\" added",
+        "pool \"p\": balance least_connections -> source_hash",
+        "pool \"p\": source_hash.ipv6_prefix (not set) -> 128",
+        "pool \"p\": source 10.0.0.9 -> (not set)",
+        "pool \"p\": backend \"c\" removed",
+        "pool \"p\": backend \"a\": address 10.0.0.1:80 -> 10.0.0.1:8080",
+        "pool \"p\": backend \"a\": weight 1 -> 5",
+        "pool \"p\": backend \"b\" added",
+        "pool \"p\": backends come in another order",
+        "pool \"q\" added",
+    ];
+    assert_eq!(diff(&old.model, &new.model), expected);
+}
+
+#[test]
+fn ten_thousand_backends_are_accepted_and_compared() {
+    let mut text = String::from("[[listener]]\nlisten = \"0.0.0.0:80\"\npool = \"p\"\n");
+    for n in 0..10_000 {
+        let address = format!("10.{}.{}.1:80", n / 250, n % 250);
+        write!(
+            text,
+            "[[pool.p.backend]]\nname = \"b{n}\"\naddress = \"{address}\"\n"
+        )
+        .unwrap();
+    }
+    let model = accept(&text).model;
+    assert_eq!(model.pools[0].backends.len(), 10_000);
+    assert_eq!(accept(&print(&model)).model, model);
+    assert!(diff(&model, &model).is_empty());
+}
+
+#[test]
+fn ten_thousand_faults_give_a_bounded_report() {
+    let mut text = MINIMAL.to_owned();
+    for n in 0..10_000 {
+        write!(
+            text,
+            "[[listener]]\nlisten = \"0.0.0.0:80{n}x\"\npool = \"weg\"\n"
+        )
+        .unwrap();
+    }
+    let report = parse("test.toml", &text, &MACHINE).expect_err("every listener is wrong");
+    assert_eq!(report.len(), 20_000);
+    let text = report.render(false);
+    assert_eq!(text.matches("error: test.toml:").count(), 100);
+    assert!(
+        text.ends_with("and 19900 more\n"),
+        "{}",
+        &text[text.len() - 100..]
+    );
+}
+
+#[test]
+fn small_files_cannot_ask_for_boundless_memory() {
+    // Each would take gigabytes if everything were read and spelt out before it is counted.
+    let tables = refuse(&"[[listener]]\n".repeat(200_000));
+    assert!(
+        tables.contains("and 199901 more"),
+        "{}",
+        &tables[tables.len() - 100..]
+    );
+    let ranges = "\"0.0.0.0:1-4096\", ".repeat(200_000);
+    let text = MINIMAL.replace("\"0.0.0.0:8080\"", &format!("[{ranges}]"));
+    let report = parse("test.toml", &text, &MACHINE).expect_err("the addresses repeat");
+    assert_eq!(report.len(), 199_999);
+    let ranges: String = (1..100)
+        .map(|n| format!("\"10.0.0.{n}:1-4096\", "))
+        .collect();
+    let text = MINIMAL.replace("\"0.0.0.0:8080\"", &format!("[{ranges}]"));
+    assert!(refuse(&text).contains("too many addresses, expected at most 16384"));
+    let nested = format!("x = {}", "[".repeat(100_000));
+    assert!(refuse(&nested).contains("bad TOML"));
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let directory = std::env::temp_dir().join(format!("ringlane-config-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let report = |path: &Path| {
+        load(path, &MACHINE)
+            .expect_err("it must be refused")
+            .render(false)
+    };
+    let missing = directory.join("missing.toml");
+    assert_eq!(
+        report(&missing),
+        format!(
+            "error: {}: cannot be read: no such file\n",
+            missing.display()
+        )
+    );
+    assert!(report(&directory).contains("cannot be read: it is a directory"));
+    let garbage = directory.join("garbage.toml");
+    std::fs::write(&garbage, b"a = 1\n  \xff\xfe\x00\n").unwrap();
+    let text = report(&garbage);
+    assert!(
+        text.contains("garbage.toml:2:3: not UTF-8, got byte 0xff"),
+        "{text}"
+    );
+    let large = directory.join("large.toml");
+    std::fs::File::create(&large)
+        .unwrap()
+        .set_len(17 * 1024 * 1024)
+        .unwrap();
+    assert!(report(&large).contains("larger than 16 MiB"));
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn included_files_join_in_name_order_after_the_main_one() {
+    let directory = std::env::temp_dir().join(format!("ringlane-include-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    // The pattern matches the main file, too, and `b.toml` is named a second time.
+    write(
+        "main.toml",
+        &format!("include = [\"*.toml\", \"b.toml\"]\n{MINIMAL}"),
+    );
+    let listener = |port| format!("[[listener]]\nlisten = \"[::1]:{port}\"\npool = \"web\"\n");
+    write("b.toml", &listener(2));
+    write("a.toml", &format!("global.pin = false\n{}", listener(1)));
+    let model = load(&directory.join("main.toml"), &MACHINE)
+        .expect("it has no fault")
+        .model;
+    let names: Vec<_> = model
+        .listeners
+        .iter()
+        .map(|listener| listener.name.as_ref())
+        .collect();
+    assert_eq!(names, ["web", "[::1]:1", "[::1]:2"]);
+    assert!(!model.global.pin);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn text_without_a_file_includes_nothing() {
+    let text = refuse(&format!("include = [\"/etc/*.toml\"]\n{MINIMAL}"));
+    assert!(
+        text.starts_with("error: test.toml:1:12: `include` works only in a file"),
+        "{text}"
+    );
+}
+
+#[test]
+fn columns_survive_marks_tabs_and_line_ends() {
+    let text = refuse("\u{feff}x = 1\r\n[global]\r\n\tpin = 3\r\n");
+    assert!(text.contains("test.toml:1:1: unknown key"), "{text}");
+    assert!(
+        text.contains("test.toml:3:8: wrong type for `pin`"),
+        "{text}"
+    );
+    assert!(!text.contains('\r'), "{text:?}");
+}
+
+#[test]
+fn report_of_a_long_line_stays_narrow() {
+    let line = format!("global = {{ {:300}driver = \"what\", pin = true }}", "");
+    let text = refuse(&line);
+    assert!(
+        text.contains("test.toml:1:321: bad value for `driver`"),
+        "{text}"
+    );
+    assert!(
+        text.lines().all(|line| line.chars().count() < 200),
+        "{text}"
+    );
+}
+
+#[test]
+fn names_and_values_cannot_steer_the_terminal() {
+    let text = refuse("\"a\\u001b[31m\\nb\" = 1\n");
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+    let title = "error: test.toml:1:1: unknown key in the file, got `a\\u{1b}[31m\\nb`,";
+    assert!(text.contains(title), "{text}");
+}
+
+#[test]
+fn colour_changes_no_word() {
+    let report = parse("test.toml", "x = 1\n", &MACHINE).expect_err("it must be refused");
+    let colored = report.render(true);
+    assert!(
+        colored.contains('\u{1b}') && colored.contains("unknown key"),
+        "{colored:?}"
+    );
+}
+
+#[test]
+fn mutated_examples_never_panic_and_faults_lie_in_the_file() {
+    let seed = std::env::var("RINGLANE_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let mut random = Random::new(seed);
+    let mut refused = 0;
+    for round in 0..2000 {
+        let base = if round % 2 == 0 { EXAMPLE } else { UNUSUAL };
+        let mut bytes = base.as_bytes().to_vec();
+        for _ in 0..=random.below(4) {
+            mutate(&mut bytes, &mut random);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        match parse("test.toml", &text, &MACHINE) {
+            Ok(checked) => {
+                let printed = print(&checked.model);
+                assert_eq!(
+                    accept(&printed).model,
+                    checked.model,
+                    "seed {seed}, round {round}"
+                );
+            }
+            Err(report) => {
+                refused += 1;
+                check_places(&report.render(false), &text)
+                    .unwrap_or_else(|line| panic!("seed {seed}, round {round}: {line}\n{text}"));
+            }
+        }
+    }
+    assert!(
+        refused > 500,
+        "only {refused} of 2000 were refused: the mutations are too tame"
+    );
+}
+
+fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
+    let mut below = |bound: usize| usize::try_from(random.below(bound as u64)).unwrap_or_default();
+    let at = below(bytes.len());
+    let end = (at + below(20)).min(bytes.len());
+    match below(6) {
+        0 => bytes[at] = u8::try_from(below(256)).unwrap_or_default(),
+        1 => drop(bytes.drain(at..end)),
+        2 => {
+            let to = below(bytes.len());
+            let part = bytes[at..end].to_vec();
+            bytes.splice(to..to, part);
+        }
+        3 => bytes.truncate(at.max(1)),
+        4 => {
+            let line = bytes
+                .split(|&byte| byte == b'\n')
+                .nth(below(80))
+                .unwrap_or_default();
+            let line = [line, b"\n"].concat();
+            let to = bytes[..at]
+                .iter()
+                .rposition(|&byte| byte == b'\n')
+                .map_or(0, |at| at + 1);
+            bytes.splice(to..to, line);
+        }
+        _ => bytes[at] = b"\"[]{}=.,#'\\\n0-9x"[below(16)],
+    }
+}
+
+/// Every title that names a place must name one in the text; the first that does not is the error.
+fn check_places(report: &str, text: &str) -> Result<(), String> {
+    let lines: Vec<&str> = text.split('\n').collect();
+    for title in report.lines().filter(|line| line.starts_with("error: ")) {
+        let mut parts = title.split(':').skip(2);
+        let mut number = || parts.next().and_then(|part| part.parse::<usize>().ok());
+        let (Some(line), Some(column)) = (number(), number()) else {
+            return Err(title.to_owned());
+        };
+        let width = line
+            .checked_sub(1)
+            .and_then(|at| lines.get(at))
+            .map(|line| line.chars().count());
+        if width.is_none_or(|width| column == 0 || column > width + 1) {
+            return Err(title.to_owned());
+        }
+    }
+    Ok(())
+}
