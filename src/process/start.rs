@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 
 use super::listeners::{BindFault, Moves, Sockets};
 use super::reload::{RESOLVE_WAIT, Reloads};
-use super::{Process, Seated};
+use super::{Process, Seated, forget_unused};
 use crate::admin::socket;
 use crate::admin::{Reloaded, Surface, access};
 use crate::base::address::Address;
@@ -235,6 +235,8 @@ impl View {
 
     fn scrape(&self) -> Scrape {
         let snapshot = self.current.load();
+        // What a reload removed is in use until its last session has ended, long after the reload.
+        forget_unused(&self.metrics, &snapshot);
         let time = now();
         let members = snapshot.pools().iter().flat_map(|pool| {
             let members = pool.balancer.members().iter();
