@@ -58,11 +58,10 @@ impl Process {
         for worker in &self.workers {
             worker.mailbox.send(Message::ResetAll(Reason::Drain));
         }
-        if haste == Haste::Orderly {
-            self.wait(events, LAST_MOMENTS, |process| {
-                process.metrics.sessions() == 0
-            });
-        }
+        // In haste, too: it takes milliseconds, and without it their lines would be missing.
+        self.wait(events, LAST_MOMENTS, |process| {
+            process.metrics.sessions() == 0
+        });
         self.end();
         ExitCode::SUCCESS
     }

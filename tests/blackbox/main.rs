@@ -6,6 +6,11 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod accept;
+mod balance;
+mod observe;
 mod reload;
 mod smoke;
+mod stop;
 mod support;
+mod timeouts;

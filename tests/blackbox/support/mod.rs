@@ -1,5 +1,6 @@
 //! A running ringlane with its own directory and addresses, and peers to put around it.
 
+pub(crate) mod dns;
 pub(crate) mod load;
 
 use std::fs::{self, File};
