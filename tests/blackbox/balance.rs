@@ -100,7 +100,7 @@ fn source_hash_keeps_a_source_at_its_backend_over_reload_and_restart() {
     let before = chosen();
     assert_eq!(before.iter().collect::<BTreeSet<_>>().len(), 10);
     assert_eq!(chosen(), before);
-    let longer = configuration.clone() + "[pool.other]\nbackends = []\n";
+    let longer = configuration.clone() + &service("other", address(), &[list[0].1]);
     assert!(ringlane.reload(&longer).status.success());
     assert_eq!(chosen(), before);
 
@@ -175,7 +175,8 @@ fn backups_serve_only_when_every_primary_refuses() {
     a.close();
     assert_eq!(names(shares(front, 30)), ["b"]);
     b.close();
-    assert_eq!(names(shares(front, 30)), ["spare"]);
+    // More of them than the pool could make retries for.
+    assert_eq!(names(shares(front, 100)), ["spare"]);
 }
 
 #[test]
