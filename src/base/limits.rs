@@ -18,7 +18,7 @@ pub const ACCEPTS_PER_TURN: u64 = 64;
 
 /// Descriptors kept for everything that is not a session: files, the admin listener, probes of the
 /// resolver, and clients that several workers accept in the same moment.
-pub const DESCRIPTORS_RESERVED: u64 = 128;
+pub const DESCRIPTORS_RESERVED: u64 = 64;
 
 /// Backends that one session may try at the most (`connect.attempts`).
 pub const CONNECT_ATTEMPTS_MAX: usize = 16;

@@ -1,7 +1,7 @@
 //! From a pool to a connected backend.
 
 use std::cell::Cell;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use crate::backend::{Backend, Lease};
 use crate::balance::Ask;
+use crate::base::address::Endpoint;
 use crate::base::clock::{Instant, now};
 use crate::base::reason::Reason;
 use crate::io::deadline::ended_after;
@@ -17,6 +18,9 @@ use crate::io::socket::Socket;
 use crate::metrics::PoolCells;
 use crate::snapshot::Pool;
 use crate::sys::socket::{Connecting, connect, open, reset};
+
+/// How long to wait for a descriptor before asking again.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connected backend.
 pub struct Dialled {
@@ -146,7 +150,7 @@ impl<'a> Dialler<'a> {
 
     async fn connect(&self, backend: &Backend) -> Result<Socket, Errno> {
         let endpoint = backend.endpoint();
-        let descriptor = open(endpoint, self.pool.source)?;
+        let descriptor = self.open(endpoint).await?;
         let mut state = connect(descriptor.as_fd(), endpoint)?;
         if state == Connecting::Wait {
             // A backend on this machine has answered by now.
@@ -159,6 +163,21 @@ impl<'a> Dialler<'a> {
             state = connect(socket.as_fd(), endpoint)?;
         }
         Ok(socket)
+    }
+
+    /// A new socket; where the process has no descriptor left, the first that another session gives
+    /// back.
+    async fn open(&self, endpoint: &Endpoint) -> Result<OwnedFd, Errno> {
+        loop {
+            match open(endpoint, self.pool.source) {
+                Err(Errno::MFILE | Errno::NFILE)
+                    if now() - self.started < self.pool.connect.total =>
+                {
+                    monoio::time::sleep(SHORTAGE_PAUSE).await;
+                }
+                opened => return opened,
+            }
+        }
     }
 
     async fn until_writable(&self, socket: &Socket) -> Result<(), Errno> {

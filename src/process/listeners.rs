@@ -158,7 +158,7 @@ impl Sockets {
             Endpoint::Unix(path) => {
                 let (socket, file) = bind_unix(path, options.unix_mode)?;
                 Ok(Fresh {
-                    sockets: vec![Arc::new(socket); self.workers],
+                    sockets: std::iter::repeat_n(Arc::new(socket), self.workers).collect(),
                     file: Some(file),
                 })
             }
@@ -211,8 +211,11 @@ impl Sockets {
         self.leaving.is_empty()
     }
 
+    /// Lets workers run the sockets of one address dry. A unix socket's file goes at once, so that
+    /// nobody finds the socket any more.
     fn leave(&mut self, endpoint: Endpoint, bound: Bound, moves: &mut Moves) {
-        for socket in &bound.sockets {
+        let Bound { sockets, .. } = bound;
+        for socket in &sockets {
             if matches!(endpoint, Endpoint::Inet(_))
                 && let Err(error) = ignore_new_connections(socket.as_fd())
             {
@@ -223,7 +226,6 @@ impl Sockets {
         }
         self.leaving.retain(|(_, socket)| socket.strong_count() > 0);
         moves.withdraw.push(endpoint);
-        // A unix socket's file goes with `bound`: nobody finds the socket any more.
     }
 }
 

@@ -7,6 +7,7 @@ mod listeners;
 mod reload;
 mod start;
 mod stop;
+mod view;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -103,20 +104,20 @@ impl Process {
         let snapshot = self
             .registries
             .build(model, &self.answers, current.version + 1);
-        self.swap(Arc::new(snapshot), |sockets, _| sockets.keep_all());
+        self.swap(&Arc::new(snapshot), |sockets, _| sockets.keep_all());
     }
 
     /// Puts a snapshot in force, here and on every worker.
     fn swap(
         &mut self,
-        snapshot: Arc<Snapshot>,
+        snapshot: &Arc<Snapshot>,
         move_sockets: impl FnOnce(&mut Sockets, &Snapshot) -> Moves,
     ) {
-        self.registries.adopt(&snapshot);
-        let moves = move_sockets(&mut self.sockets, &snapshot);
-        self.current.store(Arc::clone(&snapshot));
-        self.tell(&snapshot, moves);
-        forget_unused(&self.metrics, &snapshot);
+        self.registries.adopt(snapshot);
+        let moves = move_sockets(&mut self.sockets, snapshot);
+        self.current.store(Arc::clone(snapshot));
+        self.tell(snapshot, moves);
+        forget_unused(&self.metrics, snapshot);
     }
 
     fn tell(&self, snapshot: &Arc<Snapshot>, moves: Moves) {

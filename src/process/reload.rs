@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Process;
-use super::start::{host_names, read_token};
+use super::start::{bind_admin, host_names, read_token};
 use crate::admin::Reloaded;
-use crate::admin::socket::{self, AdminSocket};
+use crate::admin::socket::AdminSocket;
 use crate::config::model::{Admin, Model};
 use crate::config::{self, Checked};
 use crate::log::writer::{self, Writer};
@@ -91,7 +91,7 @@ impl Process {
             .registries
             .build(Arc::clone(&model), &self.answers, version);
         let sockets = ready.sockets;
-        self.swap(Arc::new(snapshot), |held, snapshot| {
+        self.swap(&Arc::new(snapshot), |held, snapshot| {
             held.commit(sockets, snapshot)
         });
         self.log.commit(ready.log);
@@ -107,7 +107,7 @@ impl Process {
             let _ = write!(listed, "\n  {change}");
         }
         tracing::info!(
-            "reload applied as version {version}, {} changes{listed}",
+            "reload applied as version {version}, changes: {}{listed}",
             changes.len()
         );
         Reloaded::Applied {
@@ -130,11 +130,7 @@ fn prepare_admin(admin: &Admin, running: &Admin) -> Result<AdminChange, String> 
     if admin.listen == running.listen {
         return Ok(AdminChange::Keep);
     }
-    let bind = |endpoint| {
-        socket::bind(endpoint).map_err(|error| format!("admin: listen on {endpoint}: {error}"))
-    };
-    let socket = admin.listen.as_ref().map(bind).transpose()?;
-    Ok(AdminChange::Replace(socket))
+    bind_admin(admin).map(AdminChange::Replace)
 }
 
 fn reloading() -> Vec<sd_notify::NotifyState<'static>> {

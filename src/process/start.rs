@@ -1,41 +1,34 @@
 //! From a configuration to a running process; whatever is refused here ends it with a clear message.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::{Sender, bounded};
-use parking_lot::RwLock;
+use crossbeam::channel::Sender;
 
 use super::listeners::{BindFault, Moves, Sockets};
 use super::reload::{RESOLVE_WAIT, Reloads};
-use super::{Process, Seated, forget_unused};
-use crate::admin::socket;
-use crate::admin::{Reloaded, Surface, access};
+use super::view::View;
+use super::{Process, Seated};
+use crate::admin::access;
+use crate::admin::socket::{self, AdminSocket};
 use crate::base::address::Address;
-use crate::base::clock::now;
-use crate::base::limits::{DESCRIPTORS_RESERVED, PIPE_BYTES, PIPE_BYTES_ALL};
+use crate::base::limits::DESCRIPTORS_RESERVED;
 use crate::config::model::{self, Admin, Model};
 use crate::config::{Checked, Machine};
 use crate::control::{Control, Event};
 use crate::log::messages::Messages;
 use crate::log::writer::Writer;
-use crate::metrics::{self, BackendFacts, Registry, Scrape};
+use crate::metrics::Registry;
 use crate::snapshot::{Answers, Registries, Snapshot};
-use crate::sys::process::{allowed_cores, open_descriptors, raise_descriptor_limit};
+use crate::sys::process::{allowed_cores, raise_descriptor_limit};
 use crate::worker::Seat;
 use crate::worker::mailbox::mailbox;
 use crate::worker::runtime::{self, Driver};
-
-/// A worker that has not ticked for so long is stuck.
-const STUCK: Duration = Duration::from_secs(1);
-
-/// How long the admin listener waits for a reload.
-const RELOAD_WAIT: Duration = Duration::from_secs(30);
 
 /// Why the process cannot run.
 pub(super) enum StartFault {
@@ -46,6 +39,10 @@ pub(super) enum StartFault {
 }
 
 impl StartFault {
+    fn other(what: &str, error: &dyn Display) -> Self {
+        Self::Other(format!("{what}: {error}"))
+    }
+
     /// Tells the operator; returns the exit code.
     pub(super) fn report(&self) -> ExitCode {
         let (text, code) = match self {
@@ -70,8 +67,7 @@ pub(super) fn start(
     source: Option<PathBuf>,
     events: Sender<Event>,
 ) -> Result<Process, StartFault> {
-    let other =
-        |what: &str, error: &dyn std::fmt::Display| StartFault::Other(format!("{what}: {error}"));
+    let other = StartFault::other;
     let messages = Messages::install(model.log.level).map_err(|e| other("messages", &e))?;
     if !warnings.is_empty() {
         tracing::warn!(
@@ -87,11 +83,7 @@ pub(super) fn start(
 
     let mut sockets = Sockets::new(model.global.workers);
     let prepared = sockets.prepare(&model)?;
-    let admin = model.admin.listen.as_ref().map(|endpoint| {
-        socket::bind(endpoint)
-            .map_err(|error| StartFault::Bind(format!("admin: listen on {endpoint}: {error}")))
-    });
-    let admin = admin.transpose()?;
+    let admin = bind_admin(&model.admin).map_err(StartFault::Bind)?;
 
     let model = Arc::new(model);
     let metrics = Arc::new(Registry::new(model.global.workers));
@@ -117,27 +109,14 @@ pub(super) fn start(
     current.store(Arc::clone(&snapshot));
 
     let moves = sockets.commit(prepared, &snapshot);
-    let cores = allowed_cores();
-    let sessions_max = sessions_max(descriptors, &moves);
-    let mut workers = Vec::new();
-    for (index, listening) in moves.listen.into_iter().enumerate() {
-        let seat = Seat {
-            index,
-            workers: model.global.workers,
-            sessions_max,
-            snapshot: Arc::clone(&snapshot),
-            metrics: Arc::clone(&metrics),
-            log: log.session_log(),
-        };
-        let core = model
-            .global
-            .pin
-            .then(|| cores.get(index % cores.len().max(1)).copied());
-        let (mailbox, inbox) = mailbox().map_err(|e| other("worker", &e))?;
-        let thread = runtime::start(seat, driver, core.flatten(), inbox, listening)
-            .map_err(|e| other("worker", &e))?;
-        workers.push(Seated { mailbox, thread });
-    }
+    let crew = Crew {
+        driver,
+        sessions_max: sessions_max(descriptors, &moves),
+        snapshot: &snapshot,
+        metrics: &metrics,
+        log: &log,
+    };
+    let workers = crew.seat_all(moves)?;
     control.serve_admin(admin);
     surface.ready.store(true, Ordering::Release);
     // No service manager: nothing to tell.
@@ -168,11 +147,46 @@ pub(super) fn start(
 
 /// How many sessions there are descriptors for, two each.
 fn sessions_max(descriptors: u64, moves: &Moves) -> u64 {
-    // Each worker holds a socket of its own beside the process's, and both ends of its pipes.
+    // Each worker holds a socket of its own beside the process's. Pipes are not counted: where there
+    // is no descriptor for one, bytes are copied.
     let listening: usize = moves.listen.iter().map(|sockets| 2 * sockets.len()).sum();
-    let pipes = 2 * PIPE_BYTES_ALL / PIPE_BYTES;
-    let taken = DESCRIPTORS_RESERVED + (listening + pipes) as u64;
+    let taken = DESCRIPTORS_RESERVED + listening as u64;
     (descriptors.saturating_sub(taken) / 2).max(1)
+}
+
+/// What all workers start with.
+struct Crew<'a> {
+    driver: Driver,
+    sessions_max: u64,
+    snapshot: &'a Arc<Snapshot>,
+    metrics: &'a Arc<Registry>,
+    log: &'a Writer,
+}
+
+impl Crew<'_> {
+    /// Starts every worker with its sockets.
+    fn seat_all(&self, moves: Moves) -> Result<Vec<Seated>, StartFault> {
+        let global = &self.snapshot.model.global;
+        let cores = allowed_cores();
+        let mut seated = Vec::new();
+        for (index, listening) in moves.listen.into_iter().enumerate() {
+            let seat = Seat {
+                index,
+                workers: global.workers,
+                sessions_max: self.sessions_max,
+                snapshot: Arc::clone(self.snapshot),
+                metrics: Arc::clone(self.metrics),
+                log: self.log.session_log(),
+            };
+            let core = cores.get(index % cores.len().max(1)).filter(|_| global.pin);
+            let (mailbox, inbox) =
+                mailbox().map_err(|error| StartFault::other("worker", &error))?;
+            let thread = runtime::start(seat, self.driver, core.copied(), inbox, listening)
+                .map_err(|error| StartFault::other("worker", &error))?;
+            seated.push(Seated { mailbox, thread });
+        }
+        Ok(seated)
+    }
 }
 
 fn choose_driver(choice: model::Driver) -> Result<Driver, StartFault> {
@@ -187,6 +201,14 @@ fn choose_driver(choice: model::Driver) -> Result<Driver, StartFault> {
             "global.driver is \"io_uring\", but the kernel refuses it: {error}"
         ))),
     }
+}
+
+/// Binds the admin listener of a configuration, if it has one.
+pub(super) fn bind_admin(admin: &Admin) -> Result<Option<AdminSocket>, String> {
+    let bind = |endpoint| {
+        socket::bind(endpoint).map_err(|error| format!("admin: listen on {endpoint}: {error}"))
+    };
+    admin.listen.as_ref().map(bind).transpose()
 }
 
 /// The host names that a configuration needs addresses of.
@@ -210,85 +232,4 @@ pub(super) fn read_token(admin: &Admin) -> Result<Option<String>, String> {
             .map_err(|error| format!("admin.token_file {}: {error}", path.display()))
     };
     admin.token_file.as_ref().map(read).transpose()
-}
-
-/// What the admin listener may look at.
-struct View {
-    metrics: Arc<Registry>,
-    current: Arc<ArcSwap<Snapshot>>,
-    reloads: Arc<Reloads>,
-    log: Arc<Writer>,
-    driver: Driver,
-}
-
-impl View {
-    fn surface(self, token: Option<String>, events: Sender<Event>) -> Surface {
-        let metrics = Arc::clone(&self.metrics);
-        Surface {
-            metrics: Box::new(move || metrics::render(&self.metrics, &self.scrape())),
-            healthy: Box::new(move || healthy(&metrics)),
-            ready: AtomicBool::new(false),
-            reload: Box::new(move || ask_for_reload(&events)),
-            token: RwLock::new(token),
-        }
-    }
-
-    fn scrape(&self) -> Scrape {
-        let snapshot = self.current.load();
-        // What a reload removed is in use until its last session has ended, long after the reload.
-        forget_unused(&self.metrics, &snapshot);
-        let time = now();
-        let members = snapshot.pools().iter().flat_map(|pool| {
-            let members = pool.balancer.members().iter();
-            members.map(move |member| BackendFacts {
-                pool: Arc::clone(&pool.name),
-                name: Arc::clone(&member.backend.id().name),
-                active: u64::from(member.backend.active()),
-                connects: member.backend.connects_total(),
-                failures: member.backend.failures_total(),
-                usable: member.weight > 0 && !member.backend.recently_failed(time),
-            })
-        });
-        Scrape {
-            now: time,
-            version: env!("CARGO_PKG_VERSION"),
-            driver: self.driver.as_str(),
-            snapshot: snapshot.version,
-            reloads_applied: self.reloads.applied.load(Ordering::Relaxed),
-            reloads_rejected: self.reloads.rejected.load(Ordering::Relaxed),
-            descriptors: open_descriptors(),
-            log_dropped: self.log.dropped(),
-            pools: snapshot
-                .pools()
-                .iter()
-                .map(|pool| Arc::clone(&pool.name))
-                .collect(),
-            backends: members.collect(),
-        }
-    }
-}
-
-/// Whether every worker has ticked lately.
-fn healthy(metrics: &Registry) -> Result<(), String> {
-    let time = now();
-    for (index, worker) in metrics.workers().all().enumerate() {
-        let silent = time - worker.last();
-        if silent > STUCK {
-            return Err(format!(
-                "worker {index} has been stuck for {} ms",
-                silent.as_millis()
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Has the main thread reload, and waits for what comes of it.
-fn ask_for_reload(events: &Sender<Event>) -> Reloaded {
-    let (reply, outcome) = bounded(1);
-    let asked = events.try_send(Event::Reload { reply: Some(reply) });
-    if asked.is_err() {
-        return Reloaded::Busy;
-    }
-    outcome.recv_timeout(RELOAD_WAIT).unwrap_or(Reloaded::Busy)
 }

@@ -254,7 +254,7 @@ fn connections_come_from_the_source_that_is_configured() {
     let listener = TcpListener::bind(address()).unwrap();
     let (front, source) = (address(), loopback());
     let mut text = service("p", front, &[listener.local_addr().unwrap()]);
-    write!(text, "source = \"{source}\"\n").unwrap();
+    writeln!(text, "source = \"{source}\"").unwrap();
     let _ringlane = Ringlane::start(&text);
     let _client = TcpStream::connect(front).unwrap();
     let (_, from) = listener.accept().unwrap();

@@ -3,6 +3,8 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
     reason = "a test stops at the first surprise"
 )]
 

@@ -34,6 +34,37 @@ fn it_is_well_as_soon_as_it_is_ready() {
     }
 }
 
+/// What the page shows after three sessions that ended, one that is open and one that was refused;
+/// GOOD stands for the labels of the backend.
+const COUNTED: [(&str, f64); 19] = [
+    ("accepted_total{listener=\"good\"}", 4.0),
+    ("accepted_total{listener=\"dead\"}", 1.0),
+    ("connections_total{listener=\"good\",result=\"eof\"}", 3.0),
+    (
+        "connections_total{listener=\"dead\",result=\"connect_refused\"}",
+        1.0,
+    ),
+    ("connections_total{listener=\"good\",result=\"idle\"}", 0.0),
+    ("bytes_total{listener=\"good\",direction=\"up\"}", 101_001.0),
+    // The greeting of four bytes comes on top, in the open session, too.
+    (
+        "bytes_total{listener=\"good\",direction=\"down\"}",
+        101_017.0,
+    ),
+    ("bytes_total{listener=\"dead\",direction=\"up\"}", 0.0),
+    ("rejected_total{reason=\"connect_refused\"}", 1.0),
+    ("session_seconds_count{listener=\"good\"}", 3.0),
+    ("connect_seconds_count{pool=\"good\"}", 4.0),
+    ("first_byte_seconds_count{pool=\"good\"}", 3.0),
+    ("backend_connections_active{GOOD}", 1.0),
+    ("backend_connects_total{GOOD,result=\"ok\"}", 4.0),
+    ("backend_up{GOOD}", 1.0),
+    ("pool_usable{pool=\"dead\"}", 0.0),
+    ("config_info{version=\"1\"}", 1.0),
+    ("worker_up{worker=\"0\"}", 1.0),
+    ("log_dropped_total", 0.0),
+];
+
 #[test]
 fn counters_are_what_happened() {
     let backend = Named::start("one");
@@ -41,7 +72,6 @@ fn counters_are_what_happened() {
     let mut text = service("good", front, &[backend.address]);
     text += &service("dead", dead, &[address()]);
     let ringlane = Ringlane::start(&text);
-    let greeting = "one\n".len() as f64;
     for bytes in [1, 1_000, 100_000] {
         round_trip(front, bytes);
     }
@@ -49,79 +79,15 @@ fn counters_are_what_happened() {
     let refused = TcpStream::connect(dead).unwrap().read(&mut [0; 1]);
     assert!(refused.is_err());
     ringlane.session_lines(4);
-    let metric = |series: String| ringlane.metric(&series);
-    let of = |name: &str, labels: &str| metric(format!("ringlane_{name}{{{labels}}}"));
-    let endpoint = backend.address;
-    let expected = [
-        ("accepted_total", "listener=\"good\"".to_owned(), 4.0),
-        ("accepted_total", "listener=\"dead\"".to_owned(), 1.0),
-        (
-            "connections_total",
-            "listener=\"good\",result=\"eof\"".to_owned(),
-            3.0,
-        ),
-        (
-            "connections_total",
-            "listener=\"dead\",result=\"connect_refused\"".to_owned(),
-            1.0,
-        ),
-        (
-            "connections_total",
-            "listener=\"good\",result=\"idle\"".to_owned(),
-            0.0,
-        ),
-        (
-            "bytes_total",
-            "listener=\"good\",direction=\"up\"".to_owned(),
-            101_001.0,
-        ),
-        (
-            "bytes_total",
-            "listener=\"good\",direction=\"down\"".to_owned(),
-            101_001.0 + 4.0 * greeting,
-        ),
-        (
-            "bytes_total",
-            "listener=\"dead\",direction=\"up\"".to_owned(),
-            0.0,
-        ),
-        (
-            "rejected_total",
-            "reason=\"connect_refused\"".to_owned(),
-            1.0,
-        ),
-        ("session_seconds_count", "listener=\"good\"".to_owned(), 3.0),
-        ("connect_seconds_count", "pool=\"good\"".to_owned(), 4.0),
-        ("first_byte_seconds_count", "pool=\"good\"".to_owned(), 3.0),
-        (
-            "backend_connections_active",
-            format!("pool=\"good\",backend=\"{endpoint}\""),
-            1.0,
-        ),
-        (
-            "backend_connects_total",
-            format!("pool=\"good\",backend=\"{endpoint}\",result=\"ok\""),
-            4.0,
-        ),
-        (
-            "backend_up",
-            format!("pool=\"good\",backend=\"{endpoint}\""),
-            1.0,
-        ),
-        ("pool_usable", "pool=\"dead\"".to_owned(), 0.0),
-        ("config_reload_total", "result=\"applied\"".to_owned(), 0.0),
-        ("config_info", "version=\"1\"".to_owned(), 1.0),
-        ("worker_up", "worker=\"0\"".to_owned(), 1.0),
-    ];
-    let page = ringlane.ask("GET", "/metrics").unwrap().1;
-    for (name, labels, wanted) in expected {
-        assert_eq!(
-            of(name, &labels),
-            Some(wanted),
-            "{name}{{{labels}}} in\n{page}"
+    let good = format!("pool=\"good\",backend=\"{}\"", backend.address);
+    let (_, page) = ringlane.ask("GET", "/metrics").unwrap();
+    for (series, wanted) in COUNTED {
+        let line = format!("ringlane_{} {wanted}", series.replace("GOOD", &good));
+        assert!(
+            page.lines().any(|on_page| on_page == line),
+            "{line} in\n{page}"
         );
     }
-    assert_eq!(metric("ringlane_log_dropped_total".to_owned()), Some(0.0));
     open.finish().unwrap();
 }
 

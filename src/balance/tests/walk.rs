@@ -94,6 +94,20 @@ fn backend_is_tried_last_after_a_failure() {
 }
 
 #[test]
+fn backup_comes_before_primaries_that_have_failed_lately() {
+    for balance in ALL {
+        let backup = member(2, 1, 1);
+        let mut pool = Pool::new(balance, vec![member(0, 1, 0), member(1, 1, 0), backup]);
+        pool.backend(0).connect_failed(NOW);
+        assert_eq!(pool.walk(), [1, 2, 0], "{balance:?}");
+        pool.backend(1).connect_failed(NOW);
+        assert_eq!(pool.walk()[0], 2, "{balance:?}");
+        pool.backend(0).connect_succeeded();
+        assert_eq!(pool.walk(), [0, 2, 1], "{balance:?}");
+    }
+}
+
+#[test]
 fn failure_during_a_walk_counts_for_the_rest_of_it() {
     for balance in ALL {
         let pool = Pool::new(balance, members(&[1; 6]));

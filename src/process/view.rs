@@ -1,0 +1,107 @@
+//! What the admin listener gets to see of the process, and may ask of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Sender, bounded};
+use parking_lot::RwLock;
+
+use super::forget_unused;
+use super::reload::Reloads;
+use crate::admin::{Reloaded, Surface};
+use crate::base::clock::now;
+use crate::control::Event;
+use crate::log::writer::Writer;
+use crate::metrics::{self, BackendFacts, Registry, Scrape};
+use crate::snapshot::Snapshot;
+use crate::sys::process::open_descriptors;
+use crate::worker::runtime::Driver;
+
+/// A worker that has not ticked for so long is stuck.
+const STUCK: Duration = Duration::from_secs(1);
+
+/// How long the admin listener waits for a reload.
+const RELOAD_WAIT: Duration = Duration::from_secs(30);
+
+/// What the admin listener may look at.
+pub(super) struct View {
+    pub(super) metrics: Arc<Registry>,
+    pub(super) current: Arc<ArcSwap<Snapshot>>,
+    pub(super) reloads: Arc<Reloads>,
+    pub(super) log: Arc<Writer>,
+    pub(super) driver: Driver,
+}
+
+impl View {
+    pub(super) fn surface(self, token: Option<String>, events: Sender<Event>) -> Surface {
+        let metrics = Arc::clone(&self.metrics);
+        Surface {
+            metrics: Box::new(move || metrics::render(&self.metrics, &self.scrape())),
+            healthy: Box::new(move || healthy(&metrics)),
+            ready: AtomicBool::new(false),
+            reload: Box::new(move || ask_for_reload(&events)),
+            token: RwLock::new(token),
+        }
+    }
+
+    fn scrape(&self) -> Scrape {
+        let snapshot = self.current.load();
+        // What a reload removed is in use until its last session has ended, long after the reload.
+        forget_unused(&self.metrics, &snapshot);
+        let time = now();
+        let members = snapshot.pools().iter().flat_map(|pool| {
+            let members = pool.balancer.members().iter();
+            members.map(move |member| BackendFacts {
+                pool: Arc::clone(&pool.name),
+                name: Arc::clone(&member.backend.id().name),
+                active: u64::from(member.backend.active()),
+                connects: member.backend.connects_total(),
+                failures: member.backend.failures_total(),
+                usable: member.weight > 0 && !member.backend.recently_failed(time),
+            })
+        });
+        Scrape {
+            now: time,
+            version: env!("CARGO_PKG_VERSION"),
+            driver: self.driver.as_str(),
+            snapshot: snapshot.version,
+            reloads_applied: self.reloads.applied.load(Ordering::Relaxed),
+            reloads_rejected: self.reloads.rejected.load(Ordering::Relaxed),
+            descriptors: open_descriptors(),
+            log_dropped: self.log.dropped(),
+            pools: snapshot
+                .pools()
+                .iter()
+                .map(|pool| Arc::clone(&pool.name))
+                .collect(),
+            backends: members.collect(),
+        }
+    }
+}
+
+/// Whether every worker has ticked lately.
+fn healthy(metrics: &Registry) -> Result<(), String> {
+    let time = now();
+    for (index, worker) in metrics.workers().all().enumerate() {
+        let silent = time - worker.last();
+        if silent > STUCK {
+            return Err(format!(
+                "worker {index} has been stuck for {} ms",
+                silent.as_millis()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Has the main thread reload, and waits for what comes of it.
+fn ask_for_reload(events: &Sender<Event>) -> Reloaded {
+    let (reply, outcome) = bounded(1);
+    let asked = events.try_send(Event::Reload { reply: Some(reply) });
+    if asked.is_err() {
+        return Reloaded::Busy;
+    }
+    outcome.recv_timeout(RELOAD_WAIT).unwrap_or(Reloaded::Busy)
+}
