@@ -204,6 +204,38 @@ fn a_backend_that_does_not_answer_is_given_up_and_another_tried() {
 }
 
 #[test]
+fn a_backend_that_hangs_holds_up_a_client_a_second_and_not_all() {
+    let (_listener, _waiting, silent) = full();
+    let backend = Named::start("one");
+    let front = address();
+    let mut text = service("p", front, &[silent, backend.address]);
+    text += "balance = \"first\"\nconnect = { timeout = \"1500ms\" }\n";
+    let _ringlane = Ringlane::start(&text);
+    Visit::to(front).finish().unwrap();
+    let begun = Instant::now();
+    let held_up: usize = std::thread::scope(|scope| {
+        let client = || {
+            let mut held_up = 0;
+            while begun.elapsed() < Duration::from_secs(3) {
+                let begun = Instant::now();
+                Visit::to(front).finish().unwrap();
+                held_up += usize::from(begun.elapsed() > Duration::from_millis(1_400));
+                // The pace of the client.
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            held_up
+        };
+        let clients: Vec<_> = (0..40).map(|_| scope.spawn(client)).collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .sum()
+    });
+    // Three seconds, and a few that came at the same moment on different workers.
+    assert!((1..=12).contains(&held_up), "{held_up} of 40");
+}
+
+#[test]
 fn all_attempts_together_have_a_limit() {
     let silent = [full(), full(), full()];
     let backends = [silent[0].2, silent[1].2, silent[2].2];
