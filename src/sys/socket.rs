@@ -165,8 +165,10 @@ pub struct TcpSummary {
     pub retransmits: u32,
 }
 
-/// The kernel's view of a TCP connection; `None` for other sockets.
+/// The kernel's view of a TCP connection; `None` for other sockets, and for one that was reset from
+/// here, of which the kernel keeps nothing.
 pub fn tcp_summary(socket: BorrowedFd<'_>) -> Option<TcpSummary> {
+    const TCP_CLOSE: u8 = 7;
     // SAFETY: `tcp_info` is a plain C struct of integers, for which all zeroes is a value.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
@@ -181,7 +183,8 @@ pub fn tcp_summary(socket: BorrowedFd<'_>) -> Option<TcpSummary> {
             &raw mut length,
         )
     };
-    (result == 0).then_some(TcpSummary {
+    let forgotten = info.tcpi_rtt == 0 && info.tcpi_state == TCP_CLOSE;
+    (result == 0 && !forgotten).then_some(TcpSummary {
         rtt_micros: info.tcpi_rtt,
         retransmits: info.tcpi_total_retrans,
     })

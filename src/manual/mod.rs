@@ -1,0 +1,7 @@
+//! The manual: pages for those who run ringlane and for those who change it.
+
+#[doc = include_str!("operations.md")]
+pub mod operations {}
+
+#[doc = include_str!("decisions.md")]
+pub mod decisions {}
