@@ -42,8 +42,8 @@ pub struct Backend {
     /// Written by [`Lease`] alone, on any worker; read by balancers and metrics. Additions and
     /// subtractions of one atomic never get lost, whatever the ordering.
     active: AtomicU32,
-    /// Nanoseconds of the last connect that failed with none succeeding since; 0: there is none.
-    /// Written by whichever worker's connect ended last; read by balancers.
+    /// Nanoseconds of the last connect that failed, or began after that, with none succeeding since;
+    /// 0: there is none. Written by whichever worker's connect began or ended last; read by balancers.
     failed_at: AtomicU64,
     /// Only ever added to, by the worker whose connect ended; read by metrics.
     connects_total: AtomicU64,
@@ -95,6 +95,16 @@ impl Backend {
         Lease(Arc::clone(self))
     }
 
+    /// Notes that a connect begins. At a backend whose last failure is half forgotten it is the probe:
+    /// until its end, others keep away from the backend for another while, so that one that hangs
+    /// holds up one client a second and not everyone.
+    pub fn connect_begins(&self, now: Instant) {
+        if self.failed_at.load(Ordering::Relaxed) != 0 {
+            self.failed_at
+                .store(now.as_nanos().max(1), Ordering::Relaxed);
+        }
+    }
+
     /// Notes that a connect was refused, timed out or could not reach the backend.
     pub fn connect_failed(&self, now: Instant) {
         self.failures_total.fetch_add(1, Ordering::Relaxed);
@@ -110,7 +120,8 @@ impl Backend {
         }
     }
 
-    /// Whether a connect failed within the last second and none has succeeded since.
+    /// Whether a connect failed within the last second, or was tried again, and none has succeeded
+    /// since.
     ///
     /// A closed backend has the fewest connections of all, so without this memory the balancers
     /// would offer it first to every client. It is short because nothing else brings the backend
@@ -187,6 +198,20 @@ mod tests {
         assert!(backend.recently_failed(Instant::from_millis(5_000)));
         assert!(backend.recently_failed(Instant::from_millis(5_999)));
         assert!(!backend.recently_failed(Instant::from_millis(6_000)));
+    }
+
+    #[test]
+    fn a_probe_keeps_others_away_until_it_succeeds() {
+        let backend = backend();
+        backend.connect_begins(Instant::from_millis(4_000));
+        assert!(!backend.recently_failed(Instant::from_millis(4_000)));
+        backend.connect_failed(Instant::from_millis(5_000));
+        backend.connect_begins(Instant::from_millis(6_000));
+        assert!(backend.recently_failed(Instant::from_millis(6_999)));
+        assert!(!backend.recently_failed(Instant::from_millis(7_000)));
+        backend.connect_begins(Instant::from_millis(7_000));
+        backend.connect_succeeded();
+        assert!(!backend.recently_failed(Instant::from_millis(7_000)));
     }
 
     #[test]

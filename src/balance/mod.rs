@@ -39,7 +39,7 @@ pub struct Member {
     pub backend: Arc<Backend>,
     /// Its share among its tier; 0 is never chosen.
     pub weight: u16,
-    /// Tried only when every backend of the lower tiers was.
+    /// Tried only when every backend of the lower tiers was, or has failed lately.
     pub tier: u8,
 }
 

@@ -53,26 +53,28 @@ pub(super) enum Pass {
     Any,
 }
 
-/// The places that a walk has yielded in the present tier.
+/// The places that a walk has yielded, each with the index of its tier.
 #[derive(Debug, Default)]
 pub(super) struct Tried {
-    places: [usize; CONNECT_ATTEMPTS_MAX],
+    places: [(usize, usize); CONNECT_ATTEMPTS_MAX],
     len: usize,
 }
 
 impl Tried {
-    pub(super) const fn len(&self) -> usize {
-        self.len
+    /// How many of this tier.
+    pub(super) fn count(&self, tier: usize) -> usize {
+        let tried = self.places[..self.len].iter();
+        tried.filter(|(of, _)| *of == tier).count()
     }
 
     /// The walk ends after [`CONNECT_ATTEMPTS_MAX`] pushes.
-    pub(super) const fn push(&mut self, place: usize) {
-        self.places[self.len] = place;
+    pub(super) const fn push(&mut self, tier: usize, place: usize) {
+        self.places[self.len] = (tier, place);
         self.len += 1;
     }
 
-    fn contains(&self, place: usize) -> bool {
-        self.places[..self.len].contains(&place)
+    fn contains(&self, tier: usize, place: usize) -> bool {
+        self.places[..self.len].contains(&(tier, place))
     }
 }
 
@@ -80,6 +82,8 @@ impl Tried {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidates<'a> {
     pub(super) tier: &'a Tier,
+    /// Of `tier` among all tiers.
+    pub(super) index: usize,
     pub(super) tried: &'a Tried,
     pub(super) pass: Pass,
     pub(super) now: Instant,
@@ -88,7 +92,7 @@ pub(super) struct Candidates<'a> {
 impl Candidates<'_> {
     pub(super) fn allows(&self, place: usize) -> bool {
         let backend = &self.tier.members[place].backend;
-        !self.tried.contains(place)
+        !self.tried.contains(self.index, place)
             && (self.pass == Pass::Any || !backend.recently_failed(self.now))
     }
 

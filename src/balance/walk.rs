@@ -1,4 +1,4 @@
-//! The order in which one session tries backends: tier by tier, those that failed lately last.
+//! The order in which one session tries backends: tier by tier, then those that failed lately.
 
 use std::iter::FusedIterator;
 use std::sync::Arc;
@@ -14,8 +14,11 @@ use crate::base::random::Random;
 use crate::config::model::Balance;
 
 /// Yields each usable backend at most once, best first, and at most [`CONNECT_ATTEMPTS_MAX`] of
-/// them; a lower tier wholly before the next, and in a tier those that have not
-/// [recently failed](Backend::recently_failed) first.
+/// them; a lower tier before the next, and after all tiers those that have
+/// [recently failed](Backend::recently_failed), in the same order.
+///
+/// A backup comes before a primary that is known to fail: otherwise every session would first try
+/// all primaries that are down, and spend its attempts and the pool's retries on them.
 ///
 /// Each backend is chosen when it is asked for, by the facts of that moment.
 #[derive(Debug)]
@@ -29,7 +32,6 @@ pub struct Walk<'a> {
     random: Random,
     tier: usize,
     pass: Pass,
-    /// Of this tier only, as a walk never comes back to an earlier one.
     tried: Tried,
     left: usize,
 }
@@ -58,6 +60,7 @@ impl<'a> Walk<'a> {
     fn pick(&mut self, tier: &'a Tier) -> Option<usize> {
         let candidates = Candidates {
             tier,
+            index: self.tier,
             tried: &self.tried,
             pass: self.pass,
             now: self.now,
@@ -77,13 +80,10 @@ impl<'a> Walk<'a> {
     }
 
     fn advance(&mut self) {
-        match self.pass {
-            Pass::Fresh => self.pass = Pass::Any,
-            Pass::Any => {
-                self.pass = Pass::Fresh;
-                self.tier += 1;
-                self.tried = Tried::default();
-            }
+        self.tier += 1;
+        if self.tier == self.balancer.tiers.len() && self.pass == Pass::Fresh {
+            self.pass = Pass::Any;
+            self.tier = 0;
         }
     }
 }
@@ -97,10 +97,10 @@ impl<'a> Iterator for Walk<'a> {
             && let Some(tier) = balancer.tiers.get(self.tier)
         {
             // A tier that is used up costs no draws, so they stay in step with the sessions.
-            let untried = self.tried.len() < tier.members.len();
+            let untried = self.tried.count(self.tier) < tier.members.len();
             let place = if untried { self.pick(tier) } else { None };
             if let Some(place) = place {
-                self.tried.push(place);
+                self.tried.push(self.tier, place);
                 self.left -= 1;
                 return Some(&tier.members[place].backend);
             }

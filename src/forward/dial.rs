@@ -116,6 +116,7 @@ impl<'a> Dialler<'a> {
         self.fault.attempts += 1;
         let lease = backend.lease();
         let begun = now();
+        backend.connect_begins(begun);
         let outcome = self.connect(backend).await;
         let time = now();
         if self.fault.attempts > 1 {

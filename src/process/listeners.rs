@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
@@ -14,7 +15,8 @@ use crate::config::model::{Listener, Model, SocketOptions};
 use crate::snapshot::{ListenerId, Snapshot};
 use crate::sys::filter::ignore_new_connections;
 use crate::sys::listening::{
-    BirthSettings, SocketFile, TcpSettings, bind_tcp, bind_unix, listen, set_unix_mode, set_up_tcp,
+    BirthSettings, SocketFile, TcpSettings, bind_tcp, bind_unix, listen, must_be_free,
+    set_unix_mode, set_up_tcp,
 };
 use crate::worker::mailbox::Listening;
 
@@ -31,7 +33,7 @@ pub(super) struct Sockets {
     workers: usize,
     bound: HashMap<Endpoint, Bound>,
     /// Withdrawn sockets that some worker still accepts from.
-    leaving: Vec<Weak<OwnedFd>>,
+    leaving: Vec<(Endpoint, Weak<OwnedFd>)>,
 }
 
 /// The sockets of one address.
@@ -125,10 +127,21 @@ impl Sockets {
             })
     }
 
+    /// Whether sockets of ours have the port, perhaps on all addresses: those may be shared.
+    fn shares_port(&self, address: SocketAddr) -> bool {
+        let left = self.leaving.iter();
+        let left = left.filter(|(_, socket)| socket.strong_count() > 0);
+        let mut ours = self.bound.keys().chain(left.map(|(endpoint, _)| endpoint));
+        ours.any(|at| matches!(at, Endpoint::Inet(at) if at.port() == address.port()))
+    }
+
     fn bind(&self, listener: &Listener, endpoint: &Endpoint) -> io::Result<Fresh> {
         let options = &listener.socket;
         match endpoint {
             Endpoint::Inet(address) => {
+                if !self.shares_port(*address) {
+                    must_be_free(*address, birth(options))?;
+                }
                 let one = || {
                     let socket = bind_tcp(*address, birth(options))?;
                     set_up_tcp(socket.as_fd(), &tcp_settings(options))?;
@@ -194,7 +207,7 @@ impl Sockets {
 
     /// Whether no worker accepts from a withdrawn socket any more.
     pub(super) fn all_dry(&mut self) -> bool {
-        self.leaving.retain(|socket| socket.strong_count() > 0);
+        self.leaving.retain(|(_, socket)| socket.strong_count() > 0);
         self.leaving.is_empty()
     }
 
@@ -208,9 +221,10 @@ impl Sockets {
             {
                 tracing::warn!("withdraw {endpoint}: {error}; late connections may be reset");
             }
-            self.leaving.push(Arc::downgrade(socket));
+            self.leaving
+                .push((endpoint.clone(), Arc::downgrade(socket)));
         }
-        self.leaving.retain(|socket| socket.strong_count() > 0);
+        self.leaving.retain(|(_, socket)| socket.strong_count() > 0);
         moves.withdraw.push(endpoint);
     }
 }

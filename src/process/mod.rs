@@ -62,6 +62,14 @@ struct Process {
     reloads: Arc<reload::Reloads>,
 }
 
+/// Drops the metrics of names that `snapshot` does not have and no session uses any more.
+fn forget_unused(metrics: &Registry, snapshot: &Snapshot) {
+    let listeners = snapshot.model.listeners.iter();
+    let listeners: HashSet<&str> = listeners.map(|listener| &*listener.name).collect();
+    let pools: HashSet<&str> = snapshot.pools().iter().map(|pool| &*pool.name).collect();
+    metrics.retain(|name| listeners.contains(name), |name| pools.contains(name));
+}
+
 /// A running worker.
 struct Seated {
     mailbox: Mailbox,
@@ -109,15 +117,7 @@ impl Process {
         let moves = move_sockets(&mut self.sockets, snapshot);
         self.current.store(Arc::clone(snapshot));
         self.tell(snapshot, moves);
-        let listeners: HashSet<&str> = snapshot
-            .model
-            .listeners
-            .iter()
-            .map(|listener| &*listener.name)
-            .collect();
-        let pools: HashSet<&str> = snapshot.pools().iter().map(|pool| &*pool.name).collect();
-        self.metrics
-            .retain(|name| listeners.contains(name), |name| pools.contains(name));
+        forget_unused(&self.metrics, snapshot);
     }
 
     fn tell(&self, snapshot: &Arc<Snapshot>, moves: Moves) {

@@ -42,12 +42,12 @@ impl Process {
         );
         self.surface.ready.store(false, Ordering::Release);
 
-        let mut haste = self.wait(events, pre_stop, |_| false);
+        let haste = self.wait(events, pre_stop, |_| false);
         let moves = self.sockets.withdraw_all();
         let snapshot = self.current.load_full();
         self.tell(&snapshot, moves);
         if haste == Haste::Orderly {
-            haste = self.wait(events, drain, |process| {
+            self.wait(events, drain, |process| {
                 process.sockets.all_dry() && process.metrics.sessions() == 0
             });
         }
@@ -58,11 +58,10 @@ impl Process {
         for worker in &self.workers {
             worker.mailbox.send(Message::ResetAll(Reason::Drain));
         }
-        if haste == Haste::Orderly {
-            self.wait(events, LAST_MOMENTS, |process| {
-                process.metrics.sessions() == 0
-            });
-        }
+        // In haste, too: it takes milliseconds, and without it their lines would be missing.
+        self.wait(events, LAST_MOMENTS, |process| {
+            process.metrics.sessions() == 0
+        });
         self.end();
         ExitCode::SUCCESS
     }

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Sender, bounded};
 use parking_lot::RwLock;
 
+use super::forget_unused;
 use super::reload::Reloads;
 use crate::admin::{Reloaded, Surface};
 use crate::base::clock::now;
@@ -47,6 +48,8 @@ impl View {
 
     fn scrape(&self) -> Scrape {
         let snapshot = self.current.load();
+        // What a reload removed is in use until its last session has ended, long after the reload.
+        forget_unused(&self.metrics, &snapshot);
         let time = now();
         let members = snapshot.pools().iter().flat_map(|pool| {
             let members = pool.balancer.members().iter();

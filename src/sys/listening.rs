@@ -46,6 +46,22 @@ pub struct BirthSettings {
 /// # Errors
 /// What socket(2), setsockopt(2) or bind(2) say.
 pub fn bind_tcp(address: SocketAddr, birth: BirthSettings) -> io::Result<OwnedFd> {
+    let socket = open_tcp(address, birth)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket.into())
+}
+
+/// Whether nobody listens on `address`. Sockets that share it would not tell: another process of
+/// the same user could bind it as well, and the two would take each other's connections.
+///
+/// # Errors
+/// `AddrInUse` where somebody listens; otherwise what socket(2), setsockopt(2) or bind(2) say.
+pub fn must_be_free(address: SocketAddr, birth: BirthSettings) -> io::Result<()> {
+    open_tcp(address, birth)?.bind(&SockAddr::from(address))
+}
+
+fn open_tcp(address: SocketAddr, birth: BirthSettings) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let kind = Type::STREAM.nonblocking().cloexec();
     let plain = || Socket::new(domain, kind, Some(Protocol::TCP));
@@ -55,7 +71,6 @@ pub fn bind_tcp(address: SocketAddr, birth: BirthSettings) -> io::Result<OwnedFd
         plain()?
     };
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(birth.v6only)?;
     }
@@ -64,8 +79,7 @@ pub fn bind_tcp(address: SocketAddr, birth: BirthSettings) -> io::Result<OwnedFd
         (true, false) => socket.set_ip_transparent_v4(true)?,
         (false, _) => {}
     }
-    socket.bind(&SockAddr::from(address))?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Gives a TCP socket its settings; those already given are changed for connections to come.

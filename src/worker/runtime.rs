@@ -9,6 +9,7 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 use super::mailbox::{Inbox, Listening};
 use super::{Seat, Worker, accept, tick};
+use crate::base::clock::now;
 use crate::sys::process::pin_to;
 
 /// Entries of a worker's ring: waits that can begin between two system calls.
@@ -147,6 +148,8 @@ async fn work(
         accepting.begin(listening);
     }
     monoio::spawn(tick::run(Rc::clone(&worker)));
+    // Before its first tick it would pass for stuck.
+    worker.cells().beat(now());
     let _ = ready.send(Ok(()));
     accepting.obey(inbox).await;
     worker.log.borrow_mut().flush();

@@ -8,9 +8,15 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod accept;
+mod balance;
 mod faults;
 mod idle;
+mod observe;
+mod reload;
 mod schedules;
 mod slow;
 mod smoke;
+mod stop;
 mod support;
+mod timeouts;

@@ -78,18 +78,32 @@ fn tier_of_weight_zero_is_as_if_it_were_not_there() {
 }
 
 #[test]
-fn backend_is_tried_last_of_its_tier_after_a_failure() {
+fn backend_is_tried_last_after_a_failure() {
     for balance in ALL {
         let mut all = members(&[9, 1, 1]);
         all.push(member(3, 1, 1));
         let mut pool = Pool::new(balance, all);
         pool.backend(0).connect_failed(NOW);
         for _ in 0..50 {
-            assert_eq!(pool.walk()[2..], [0, 3], "{balance:?}");
+            assert_eq!(pool.walk()[2..], [3, 0], "{balance:?}");
         }
         pool.backend(0).connect_succeeded();
         let firsts: HashSet<_> = (0..50).map(|_| pool.walk()[0]).collect();
         assert!(firsts.contains(&0), "{balance:?}");
+    }
+}
+
+#[test]
+fn backup_comes_before_primaries_that_have_failed_lately() {
+    for balance in ALL {
+        let backup = member(2, 1, 1);
+        let mut pool = Pool::new(balance, vec![member(0, 1, 0), member(1, 1, 0), backup]);
+        pool.backend(0).connect_failed(NOW);
+        assert_eq!(pool.walk(), [1, 2, 0], "{balance:?}");
+        pool.backend(1).connect_failed(NOW);
+        assert_eq!(pool.walk()[0], 2, "{balance:?}");
+        pool.backend(0).connect_succeeded();
+        assert_eq!(pool.walk(), [0, 2, 1], "{balance:?}");
     }
 }
 
@@ -185,11 +199,11 @@ proptest! {
         prop_assert_eq!(walk.len(), usable.min(CONNECT_ATTEMPTS_MAX));
         prop_assert_eq!(walk.iter().collect::<HashSet<_>>().len(), walk.len());
         prop_assert!(walk.iter().all(|&index| facts[index].0 > 0));
-        let ranks: Vec<_> = walk.iter().map(|&index| (facts[index].1, facts[index].3)).collect();
+        let ranks: Vec<_> = walk.iter().map(|&index| (facts[index].3, facts[index].1)).collect();
         let mut expected: Vec<_> = facts
             .iter()
             .filter(|(weight, ..)| *weight > 0)
-            .map(|&(_, tier, _, failed)| (tier, failed))
+            .map(|&(_, tier, _, failed)| (failed, tier))
             .collect();
         expected.sort_unstable();
         expected.truncate(CONNECT_ATTEMPTS_MAX);
