@@ -19,8 +19,9 @@ use crate::metrics::PoolCells;
 use crate::snapshot::Pool;
 use crate::sys::socket::{Connecting, connect, open, reset};
 
-/// How long to wait for a descriptor before asking again.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait for a descriptor before asking again. Accepting pauses for longer, so that one
+/// that comes free serves a client that waits before it admits another.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(25);
 
 /// A connected backend.
 pub struct Dialled {
@@ -200,10 +201,12 @@ impl<'a> Dialler<'a> {
 /// The word for a failed attempt.
 fn reason_of(cause: Errno) -> Reason {
     match cause {
-        // A unix socket that nobody listens on, or whose queue is full, refuses in its own words.
+        // A unix socket that nobody listens on, or whose queue is full, refuses in its own words. So
+        // does a backend that accepts and resets at once, which with a FIN before is a broken pipe.
         Errno::CONNREFUSED
         | Errno::CONNRESET
         | Errno::CONNABORTED
+        | Errno::PIPE
         | Errno::NOENT
         | Errno::AGAIN => Reason::ConnectRefused,
         Errno::TIMEDOUT => Reason::ConnectTimeout,

@@ -207,7 +207,7 @@ impl Link {
                 self.expire(reason);
                 now + BLIND_INTERVAL
             }
-            _ if self.is_blind() => now + BLIND_INTERVAL,
+            Some((due, _)) if self.is_blind() => due.min(now + BLIND_INTERVAL),
             Some((due, _)) => due,
             None => now + FIRST_CHECK,
         }

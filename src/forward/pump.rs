@@ -54,7 +54,7 @@ enum Copied {
 
 /// Why splicing stopped.
 enum Spliced {
-    /// Messages have become small, or no pipe is to be had.
+    /// Messages have become small, no pipe is to be had, or the pipe saw nothing.
     Small,
     /// The kernel cannot splice these sockets.
     Unable,
@@ -186,7 +186,12 @@ impl<'a> Pump<'a> {
             let mut moved = 0;
             while moved < TURN_BYTES {
                 let filled = match pipe.fill(self.from.as_fd(), PIPE_BYTES) {
-                    Ok(0) => return Ok(Spliced::End),
+                    // The end of the stream, or urgent data, before which splice(2) stops likewise:
+                    // a copy tells which, and gets past it.
+                    Ok(0) => {
+                        drop(pipe);
+                        return self.copy_instead().await;
+                    }
                     Ok(filled) => filled,
                     // Every fill is drained at once, so the pipe is empty: it is the source.
                     Err(Errno::AGAIN) => break,
@@ -205,7 +210,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// One turn of copying for want of a pipe.
+    /// One turn of copying where splicing does not go on.
     async fn copy_instead(&self) -> Result<Spliced, Broken> {
         match self.copy(Relay::Copy)? {
             Copied::End => return Ok(Spliced::End),
@@ -238,7 +243,7 @@ impl<'a> Pump<'a> {
     fn look_soon(&self) {
         if let Some(key) = self.link.key() {
             let soon = now_coarse() + BLIND_INTERVAL;
-            self.loan.sessions.borrow_mut().postpone(key, soon);
+            self.loan.sessions.borrow_mut().hasten(key, soon);
         }
     }
 

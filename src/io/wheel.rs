@@ -94,9 +94,16 @@ impl<T> Wheel<T> {
         Some(value)
     }
 
-    /// Changes when a value is visited next.
-    pub fn postpone(&mut self, key: Key, due: Instant) {
-        if self.entry(key.0).value.is_some() {
+    /// Has a value visited at `due`, unless its next visit comes sooner anyway.
+    pub fn hasten(&mut self, key: Key, due: Instant) {
+        let entry = self.entry(key.0);
+        if entry.value.is_none() {
+            return;
+        }
+        // Every entry lies less than one turn of the wheel ahead of the last slot visited.
+        let (slot, visited) = (entry.slot, slot_index(self.visited));
+        let ahead = (slot + SLOTS - visited) % SLOTS;
+        if self.slot_number_for(due) < self.visited + ahead as u64 {
             self.unlink(key.0);
             self.link(key.0, due);
         }
@@ -120,11 +127,14 @@ impl<T> Wheel<T> {
         }
     }
 
-    fn link(&mut self, index: u32, due: Instant) {
+    fn slot_number_for(&self, due: Instant) -> u64 {
         // Rounded up, so that a visit never finds that it came too early by a part of a slot.
         let number = slot_number(due) + 1;
-        let number = number.clamp(self.visited + 1, self.visited + SLOTS_NUMBER - 1);
-        let slot = slot_index(number);
+        number.clamp(self.visited + 1, self.visited + SLOTS_NUMBER - 1)
+    }
+
+    fn link(&mut self, index: u32, due: Instant) {
+        let slot = slot_index(self.slot_number_for(due));
         let next = std::mem::replace(&mut self.slots[slot], index);
         if next != NONE {
             self.entry(next).previous = index;
@@ -220,6 +230,37 @@ mod tests {
             assert!(!overdue, "step {step}");
         }
         assert_eq!(wheel.values().count(), keys.len());
+    }
+
+    #[test]
+    fn hastening_again_and_again_never_puts_a_visit_off() {
+        let start = Instant::from_millis(7_777);
+        let mut wheel = Wheel::new(start);
+        let due = start + Duration::from_secs(2);
+        let key = wheel.insert(due, ());
+        let mut now = start;
+        let mut visited = None;
+        while visited.is_none() && now < due + Duration::from_secs(5) {
+            now = now + Duration::from_millis(10);
+            wheel.hasten(key, now + Duration::from_secs(3));
+            wheel.advance(now, |()| {
+                visited = Some(now);
+                now
+            });
+        }
+        let visited = visited.expect("a visit");
+        assert!(visited >= due && visited - due <= SLOT * 2);
+
+        wheel.hasten(key, now + Duration::from_secs(30));
+        let sooner = now + Duration::from_millis(300);
+        wheel.advance(now + SLOT * 3, |()| now + Duration::from_secs(40));
+        wheel.hasten(key, sooner);
+        let mut visits = 0;
+        wheel.advance(sooner + SLOT * 2, |()| {
+            visits += 1;
+            now + Duration::from_secs(40)
+        });
+        assert_eq!(visits, 1);
     }
 
     #[test]

@@ -24,6 +24,8 @@ use crate::sys::socket::tcp_summary;
 /// A client that has just been accepted.
 pub(super) struct Client {
     pub(super) socket: OwnedFd,
+    /// Keeps a descriptor free for the backend's connection.
+    pub(super) spare: OwnedFd,
     /// `None`: it came through a unix socket.
     pub(super) address: Option<SocketAddr>,
     pub(super) listener: ListenerId,
@@ -69,6 +71,7 @@ pub(super) async fn run(client: Client, snapshot: Pinned, worker: Rc<Worker>) {
     worker.count_opened(listener);
     worker.log_opened(listener, &snapshot, &record);
 
+    drop(client.spare);
     let served = caught(pin!(serve(&link, listener, &worker, &mut record))).await;
     let ending = served.unwrap_or_else(|_| {
         worker.cells().panics.inc();
@@ -117,7 +120,7 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
     if first_check < connected + FIRST_CHECK
         && let Some(key) = link.key()
     {
-        worker.sessions.borrow_mut().postpone(key, first_check);
+        worker.sessions.borrow_mut().hasten(key, first_check);
     }
     relay(link, listener.relay, worker.loan(listener)).await
 }

@@ -10,8 +10,12 @@
 
 mod accept;
 mod balance;
+mod faults;
+mod idle;
 mod observe;
 mod reload;
+mod schedules;
+mod slow;
 mod smoke;
 mod stop;
 mod support;

@@ -2,6 +2,9 @@
 
 pub(crate) mod dns;
 pub(crate) mod load;
+pub(crate) mod peer;
+pub(crate) mod resources;
+pub(crate) mod schedule;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

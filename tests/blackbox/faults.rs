@@ -1,0 +1,267 @@
+//! Peers that refuse, vanish or break off, and a ringlane that runs out of descriptors.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::Duration;
+
+use ringlane::base::clock::now;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{Echo, PATIENCE, Ringlane, address, eventually, loopback};
+
+/// One worker, one listener, one pool with these backends.
+fn start(relay: &str, backends: &[SocketAddr], pool: &str) -> (Ringlane, SocketAddr) {
+    let front = address();
+    let backends: Vec<String> = backends.iter().map(|one| format!("\"{one}\"")).collect();
+    let ringlane = Ringlane::start(&format!(
+        r#"
+        [global]
+        workers = 1
+        [[listener]]
+        name = "front"
+        listen = "{front}"
+        relay = "{relay}"
+        pool = "back"
+        [pool.back]
+        balance = "first"
+        backends = [{}]
+        {pool}
+        "#,
+        backends.join(", ")
+    ));
+    (ringlane, front)
+}
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((loopback(), 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+fn connect(front: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(front).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Closes with a reset.
+fn break_off(stream: TcpStream) {
+    let socket = Socket::from(stream);
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+fn is_reset(mut stream: &TcpStream) -> bool {
+    let outcome = stream.read(&mut [0; 64]);
+    outcome.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+}
+
+/// The time until the connection is known to be broken, without reading what is left in it.
+fn time_until_broken(stream: &TcpStream) -> Duration {
+    let begun = now();
+    let limit = Timespec::try_from(PATIENCE).unwrap();
+    let mut polled = [PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::empty())];
+    poll(&mut polled, Some(&limit)).unwrap();
+    assert!(polled[0].revents().contains(PollFlags::ERR), "not broken");
+    now() - begun
+}
+
+/// A listener whose queue is full, so that nobody is answered, and what fills it.
+fn blackhole() -> (Socket, SocketAddr, Vec<Socket>) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(loopback(), 0).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let filling = (0..4)
+        .map(|_| {
+            let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            filler.set_nonblocking(true).unwrap();
+            let _ = filler.connect(&address.into());
+            filler
+        })
+        .collect();
+    (socket, address, filling)
+}
+
+#[test]
+fn client_is_reset_at_once_when_every_backend_refuses() {
+    let (closed, nobody) = listener();
+    let (closed_too, nobody_either) = listener();
+    drop((closed, closed_too));
+    let (ringlane, front) = start("auto", &[nobody, nobody_either], "");
+    let begun = now();
+    assert!(is_reset(&connect(front)));
+    assert!(now() - begun < Duration::from_millis(500));
+    let line = ringlane.session_lines(1).remove(0);
+    assert_eq!(line["reason"], "connect_refused");
+    assert_eq!(line["attempts"], 2);
+    assert!(line["duration_ms"].as_f64().unwrap() < 50.0, "{line}");
+}
+
+#[test]
+fn backend_that_answers_no_handshake_is_given_up_and_the_next_is_tried() {
+    let (_kept, silent, _filling) = blackhole();
+    let connect_limits = r#"connect = { timeout = "300ms", attempts = 2, total = "2s" }"#;
+    let echo = Echo::start();
+    let (ringlane, front) = start("auto", &[silent, echo.address], connect_limits);
+    let mut client = connect(front);
+    client.write_all(b"patience").unwrap();
+    client.read_exact(&mut [0; 8]).unwrap();
+    drop(client);
+    let line = ringlane.session_lines(1).remove(0);
+    assert_eq!(line["attempts"], 2);
+    assert_eq!(line["reason"], "eof");
+    let duration = line["duration_ms"].as_f64().unwrap();
+    assert!((290.0..900.0).contains(&duration), "{line}");
+
+    let (ringlane, front) = start("auto", &[silent], connect_limits);
+    assert!(is_reset(&connect(front)));
+    let line = ringlane.session_lines(1).remove(0);
+    assert_eq!(line["reason"], "connect_timeout");
+    let duration = line["duration_ms"].as_f64().unwrap();
+    assert!((290.0..900.0).contains(&duration), "{line}");
+}
+
+#[test]
+fn client_that_leaves_while_its_backend_is_dialled_leaves_nothing_behind() {
+    let (_kept, silent, _filling) = blackhole();
+    let limits = r#"connect = { timeout = "300ms", attempts = 1, total = "2s" }"#;
+    let (ringlane, front) = start("auto", &[silent], limits);
+    let sockets_before = ringlane.sockets();
+    for number in 0..40 {
+        let client = connect(front);
+        if number % 2 == 0 {
+            break_off(client);
+        }
+    }
+    assert_eq!(ringlane.session_lines(40).len(), 40);
+    eventually("all is closed", || {
+        (ringlane.sockets() <= sockets_before).then_some(())
+    });
+    assert_eq!(ringlane.sessions_active(), (0.0, 0.0));
+}
+
+fn reset_reaches_a_backend_that_does_not_read(relay: &str) {
+    let (backend, backend_address) = listener();
+    let (ringlane, front) = start(relay, &[backend_address], "");
+    let client = connect(front);
+    let (backend, _) = backend.accept().unwrap();
+    client.set_nonblocking(true).unwrap();
+    let piece = vec![1; 256 * 1024];
+    let mut full_since = now();
+    // Until nothing has been taken for a while: then ringlane waits for room at the backend.
+    while now() - full_since < Duration::from_millis(400) {
+        match (&client).write(&piece) {
+            Ok(_) => full_since = now(),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert!(ringlane.processor_is_idle(), "it spins");
+    break_off(client);
+    let took = time_until_broken(&backend);
+    assert!(took < Duration::from_millis(1_200), "{took:?}");
+    assert_eq!(ringlane.session_lines(1)[0]["reason"], "client_reset");
+}
+
+#[test]
+fn reset_of_a_stalled_upload_reaches_the_backend_when_adapting() {
+    reset_reaches_a_backend_that_does_not_read("auto");
+}
+
+#[test]
+fn reset_of_a_stalled_upload_reaches_the_backend_when_copying() {
+    reset_reaches_a_backend_that_does_not_read("copy");
+}
+
+#[test]
+fn reset_after_a_finished_half_reaches_a_silent_other_side() {
+    let (backend, backend_address) = listener();
+    let (ringlane, front) = start("auto", &[backend_address], "");
+    for (number, client_breaks) in [true, false].into_iter().enumerate() {
+        let client = connect(front);
+        let (backend, _) = backend.accept().unwrap();
+        let (breaker, other) = if client_breaks {
+            (client, backend)
+        } else {
+            (backend, client)
+        };
+        (&breaker).write_all(b"all there is").unwrap();
+        breaker.shutdown(Shutdown::Write).unwrap();
+        let mut got = String::new();
+        (&other).read_to_string(&mut got).unwrap();
+        assert_eq!(got, "all there is");
+        break_off(breaker);
+        let took = time_until_broken(&other);
+        assert!(took < Duration::from_millis(1_200), "{took:?}");
+        let reason = if client_breaks {
+            "client_reset"
+        } else {
+            "backend_reset"
+        };
+        assert_eq!(ringlane.session_lines(number + 1)[number]["reason"], reason);
+    }
+}
+
+#[test]
+fn lack_of_descriptors_stops_nobody_and_is_over_when_some_are_free() {
+    let echo = Echo::start();
+    let (ringlane, front) = start("auto", &[echo.address], "");
+    let echoes = |mut stream: &TcpStream| {
+        stream.write_all(b"served").unwrap();
+        stream.read_exact(&mut [0; 6]).is_ok()
+    };
+    let early: Vec<TcpStream> = (0..8).map(|_| connect(front)).collect();
+    assert!(early.iter().all(echoes));
+
+    limit_descriptors(&ringlane, 4);
+    let late: Vec<TcpStream> = (0..30).map(|_| connect(front)).collect();
+    for mut stream in &late {
+        stream.write_all(b"served").unwrap();
+    }
+    let used = ringlane.processor_time();
+    // A second of lack; the admin listener may have no descriptor to answer with, so it is not asked.
+    thread::sleep(Duration::from_secs(1));
+    assert!(early.iter().all(echoes), "an old session died");
+    let used = ringlane.processor_time() - used;
+    assert!(
+        used < Duration::from_millis(200),
+        "{used:?} used in waiting"
+    );
+
+    drop(early);
+    // Each session that ends makes room for another, in no order of ours.
+    thread::scope(|scope| {
+        for mut stream in late {
+            scope.spawn(move || stream.read_exact(&mut [0; 6]).unwrap());
+        }
+    });
+    let paused = ringlane.metric_sum("ringlane_accept_paused_total");
+    assert!(paused >= 5.0, "{paused} pauses");
+    let lines = ringlane.session_lines(38);
+    let well = lines.iter().filter(|line| line["reason"] == "eof");
+    assert_eq!(well.count(), 38);
+}
+
+/// Leaves the running ringlane room for so many more descriptors.
+fn limit_descriptors(ringlane: &Ringlane, more: u64) {
+    let open: Vec<u64> = fs::read_dir(format!("/proc/{}/fd", ringlane.pid()))
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    let pid = Pid::from_raw(i32::try_from(ringlane.pid()).unwrap());
+    // The kernel gives the lowest number that is free, and none from the limit on.
+    let limit = (0_u64..)
+        .filter(|number| !open.contains(number))
+        .nth(usize::try_from(more).unwrap())
+        .unwrap();
+    let limit = Rlimit {
+        current: Some(limit),
+        maximum: Some(limit),
+    };
+    prlimit(pid, Resource::Nofile, limit).unwrap();
+}
