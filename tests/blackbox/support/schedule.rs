@@ -141,7 +141,7 @@ impl Script {
         let reading = match random.below(8) {
             0 => Reading::Late(Duration::from_millis(random.below(80))),
             1 => Reading::Slowly {
-                buffer: 16 * 1024 << random.below(4),
+                buffer: (16 * 1024) << random.below(4),
                 read_max: index(random, 64 * 1024) + 4096,
             },
             _ => Reading::AtOnce,
