@@ -10,9 +10,11 @@
 
 mod accept;
 mod balance;
+mod demo;
 mod faults;
 mod idle;
 mod observe;
+mod rejected;
 mod reload;
 mod schedules;
 mod slow;
