@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::balance::Ask;
 use crate::base::address::Endpoint;
 use crate::base::clock::{Instant, now};
 use crate::base::reason::Reason;
+use crate::forward::link::Link;
 use crate::io::deadline::ended_after;
 use crate::io::socket::Socket;
 use crate::metrics::PoolCells;
@@ -54,8 +56,15 @@ pub struct DialFault {
 ///
 /// # Errors
 /// The last attempt's fault when attempts, time or the pool's retry budget are used up.
-pub async fn dial(pool: &Pool, cells: &PoolCells, ask: Ask) -> Result<Dialled, DialFault> {
-    let mut dialler = Dialler::new(pool, cells, ask.now);
+///
+/// The end of the session `link`, whoever brings it about, cuts the attempt under way short.
+pub async fn dial(
+    link: &Link,
+    pool: &Pool,
+    cells: &PoolCells,
+    ask: Ask,
+) -> Result<Dialled, DialFault> {
+    let mut dialler = Dialler::new(link, pool, cells, ask.now);
     for backend in pool.balancer.walk(&pool.live.rotation, ask) {
         if !dialler.may_try() {
             break;
@@ -68,6 +77,7 @@ pub async fn dial(pool: &Pool, cells: &PoolCells, ask: Ask) -> Result<Dialled, D
 }
 
 struct Dialler<'a> {
+    link: &'a Link,
     pool: &'a Pool,
     cells: &'a PoolCells,
     started: Instant,
@@ -75,7 +85,7 @@ struct Dialler<'a> {
 }
 
 impl<'a> Dialler<'a> {
-    const fn new(pool: &'a Pool, cells: &'a PoolCells, started: Instant) -> Self {
+    const fn new(link: &'a Link, pool: &'a Pool, cells: &'a PoolCells, started: Instant) -> Self {
         let fault = DialFault {
             reason: Reason::NoBackend,
             cause: None,
@@ -83,6 +93,7 @@ impl<'a> Dialler<'a> {
             attempts: 0,
         };
         Self {
+            link,
             pool,
             cells,
             started,
@@ -92,6 +103,9 @@ impl<'a> Dialler<'a> {
 
     /// Whether the pool's limits allow one more attempt.
     fn may_try(&self) -> bool {
+        if self.link.ending().is_some() {
+            return false;
+        }
         let time = now();
         if self.fault.attempts == 0 {
             self.pool.live.budget.note_connect(time);
@@ -141,8 +155,8 @@ impl<'a> Dialler<'a> {
                 self.fault.reason = reason_of(cause);
                 self.fault.cause = Some(cause);
                 self.fault.backend = Some(Arc::clone(backend));
-                // A lack of ours says nothing of the backend.
-                if self.fault.reason != Reason::Internal {
+                // A lack of ours says nothing of the backend, nor does a session that ended meanwhile.
+                if self.fault.reason != Reason::Internal && self.link.ending().is_none() {
                     backend.connect_failed(time);
                 }
                 None
@@ -160,11 +174,27 @@ impl<'a> Dialler<'a> {
         }
         let socket = Socket::new(descriptor)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOMEM))?;
-        while state == Connecting::Wait {
-            self.until_writable(&socket).await?;
-            state = connect(socket.as_fd(), endpoint)?;
+        if state == Connecting::Done {
+            return Ok(socket);
         }
-        Ok(socket)
+        let socket = Rc::new(socket);
+        self.link.set_dialling(Some(Rc::clone(&socket)));
+        let outcome = self.connected(&socket, endpoint).await;
+        self.link.set_dialling(None);
+        outcome.and_then(|()| Rc::into_inner(socket).ok_or(Errno::INVAL))
+    }
+
+    /// Waits until the connect that is under way is over.
+    async fn connected(&self, socket: &Socket, endpoint: &Endpoint) -> Result<(), Errno> {
+        loop {
+            self.until_writable(socket).await?;
+            if self.link.ending().is_some() {
+                return Err(Errno::CANCELED);
+            }
+            if connect(socket.as_fd(), endpoint)? == Connecting::Done {
+                return Ok(());
+            }
+        }
     }
 
     /// A new socket; where the process has no descriptor left, the first that another session gives
@@ -173,7 +203,8 @@ impl<'a> Dialler<'a> {
         loop {
             match open(endpoint, self.pool.source) {
                 Err(Errno::MFILE | Errno::NFILE)
-                    if now() - self.started < self.pool.connect.total =>
+                    if self.link.ending().is_none()
+                        && now() - self.started < self.pool.connect.total =>
                 {
                     monoio::time::sleep(SHORTAGE_PAUSE).await;
                 }

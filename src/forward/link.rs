@@ -3,8 +3,9 @@
 //! The session's own task moves the bytes; the worker's tick calls [`Link::check`] now and then, and
 //! ends what has been silent or alive for too long. Both run on one thread.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -19,8 +20,8 @@ use crate::sys::socket::{finish, finish_sending, is_broken, keep_alive, reset};
 /// How often a session is looked at in which a side could break unnoticed.
 pub const BLIND_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The time until the first look at a session; most are over by then.
-pub const FIRST_CHECK: Duration = Duration::from_secs(5);
+/// A session that has its backend for so long is a long one; most are over by then.
+pub const LONG: Duration = Duration::from_secs(5);
 
 /// One way through the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +72,8 @@ impl Ending {
 /// A session's connections, stamps and counts.
 pub struct Link {
     client: Socket,
+    /// A connect under way, so that the session's end can cut it short.
+    dialling: RefCell<Option<Rc<Socket>>>,
     backend: OnceCell<Socket>,
     limits: Limits,
     connected: Cell<Instant>,
@@ -99,6 +102,7 @@ impl Link {
     pub fn new(client: Socket, limits: Limits, opened: Instant) -> Self {
         Self {
             client,
+            dialling: RefCell::new(None),
             backend: OnceCell::new(),
             limits,
             connected: Cell::new(opened),
@@ -110,6 +114,11 @@ impl Link {
             probed: Cell::new(false),
             key: Cell::new(None),
         }
+    }
+
+    /// Notes a connect under way, or that there is none.
+    pub fn set_dialling(&self, socket: Option<Rc<Socket>>) {
+        self.dialling.replace(socket);
     }
 
     /// Gives the session its backend; only once.
@@ -163,58 +172,56 @@ impl Link {
     /// Ends the session from outside its task: `reason` is noted, and both sides are reset.
     pub fn kill(&self, reason: Reason) {
         self.note(Ending::ours(reason));
-        self.reset_both();
+        self.reset_all();
+    }
+
+    /// Ends a session that got no backend: the client is told by a reset that nobody served it.
+    pub fn reject(&self, reason: Reason, cause: Option<Errno>) -> Ending {
+        let rejected = Ending {
+            cause,
+            ..Ending::ours(reason)
+        };
+        self.note(rejected);
+        self.reset_all();
+        self.ending().unwrap_or(rejected)
     }
 
     /// When the session needs its first look after it has got its backend.
     pub fn first_check(&self, now: Instant) -> Instant {
-        let latest = now + FIRST_CHECK;
-        self.next_deadline()
-            .map_or(latest, |(due, _)| due.min(latest))
+        let due = self.next_deadline().map(|(due, _)| due);
+        due.map_or(now + LONG, |due| due.min(now + LONG))
     }
 
-    /// Ends what has lasted too long; returns when to look again.
+    /// Ends what has lasted too long or broke unnoticed; returns when to look again.
     pub fn check(&self, now: Instant) -> Instant {
+        let soon = now + BLIND_INTERVAL;
         let Some(backend) = self.backend() else {
-            return now + FIRST_CHECK;
+            // Nobody reads a client that has no backend yet.
+            self.end_if_broken(&self.client, Side::Client);
+            return soon;
         };
-        self.probe_when_silent(backend);
-        if self
-            .ending
-            .get()
-            .is_some_and(|ending| ending.reason != Reason::Eof)
-        {
-            return now + BLIND_INTERVAL;
+        if self.has_ended_early() {
+            return soon;
         }
         if self.is_blind() {
-            for (socket, reason, side) in [
-                (&self.client, Reason::ClientReset, Side::Client),
-                (backend, Reason::BackendReset, Side::Backend),
-            ] {
-                if is_broken(socket.as_fd()) {
-                    self.note(Ending {
-                        reason,
-                        side,
-                        cause: None,
-                    });
-                    self.reset_both();
-                    return now + BLIND_INTERVAL;
-                }
-            }
+            self.end_if_broken(&self.client, Side::Client);
+            self.end_if_broken(backend, Side::Backend);
+        }
+        if now - self.connected.get() >= LONG {
+            self.probe_when_silent(backend);
         }
         match self.next_deadline() {
             Some((due, reason)) if due <= now => {
                 self.expire(reason);
-                now + BLIND_INTERVAL
+                soon
             }
-            Some((due, _)) if self.is_blind() => due.min(now + BLIND_INTERVAL),
-            Some((due, _)) => due,
-            None => now + FIRST_CHECK,
+            _ if self.is_blind() => soon,
+            _ => self.first_check(now),
         }
     }
 
-    /// Sets the backend's keepalive at the first look: short sessions never pay for it, and the
-    /// client's socket has inherited its own from the listener.
+    /// Sets the backend's keepalive, once, when the session has become a long one: short ones never
+    /// pay for it, and the client's socket has inherited its own from the listener.
     fn probe_when_silent(&self, backend: &Socket) {
         if let Some(Keepalive {
             idle,
@@ -225,6 +232,22 @@ impl Link {
         {
             // A unix socket has no probes and needs none.
             let _ = keep_alive(backend.as_fd(), idle, interval, count);
+        }
+    }
+
+    fn has_ended_early(&self) -> bool {
+        let ending = self.ending.get();
+        ending.is_some_and(|ending| ending.reason != Reason::Eof)
+    }
+
+    fn end_if_broken(&self, socket: &Socket, side: Side) {
+        if !self.has_ended_early() && is_broken(socket.as_fd()) {
+            self.note(Ending {
+                reason: broken_side(side),
+                side,
+                cause: None,
+            });
+            self.reset_all();
         }
     }
 
@@ -277,8 +300,11 @@ impl Link {
         }
     }
 
-    fn reset_both(&self) {
+    fn reset_all(&self) {
         reset(self.client.as_fd());
+        if let Some(dialling) = &*self.dialling.borrow() {
+            reset(dialling.as_fd());
+        }
         if let Some(backend) = self.backend() {
             reset(backend.as_fd());
         }
@@ -332,16 +358,20 @@ impl Link {
 
     /// A side broke: the other is reset, so that it cannot take what it got for the whole.
     pub(super) fn broken(&self, side: Side, cause: Errno) {
-        let reason = match side {
-            Side::Client => Reason::ClientReset,
-            Side::Backend => Reason::BackendReset,
-            Side::Us => Reason::Internal,
-        };
         self.note(Ending {
-            reason,
+            reason: broken_side(side),
             side,
             cause: Some(cause),
         });
-        self.reset_both();
+        self.reset_all();
+    }
+}
+
+/// The word for a side that was reset or broke.
+const fn broken_side(side: Side) -> Reason {
+    match side {
+        Side::Client => Reason::ClientReset,
+        Side::Backend => Reason::BackendReset,
+        Side::Us => Reason::Internal,
     }
 }

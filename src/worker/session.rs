@@ -13,7 +13,7 @@ use crate::balance::Ask;
 use crate::base::clock::{Instant, now};
 use crate::base::reason::Reason;
 use crate::forward::dial::{Dialled, dial};
-use crate::forward::link::{Direction, Ending, FIRST_CHECK, Limits, Link};
+use crate::forward::link::{BLIND_INTERVAL, Direction, Ending, Limits, Link};
 use crate::forward::relay::{Loan, relay};
 use crate::io::socket::Socket;
 use crate::io::unwind::caught;
@@ -57,7 +57,7 @@ pub(super) async fn run(client: Client, snapshot: Pinned, worker: Rc<Worker>) {
     let key = worker
         .sessions
         .borrow_mut()
-        .insert(opened + FIRST_CHECK, Rc::clone(&link));
+        .insert(opened + BLIND_INTERVAL, Rc::clone(&link));
     link.set_key(key);
     let mut record = Record {
         id: worker.session_ids.borrow_mut().next_id(),
@@ -92,17 +92,12 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
         now: record.opened,
         seed: worker.random.borrow_mut().next_u64(),
     };
-    let dialled = match dial(pool, pool.cells.worker(worker.index), ask).await {
+    let dialled = match dial(link, pool, pool.cells.worker(worker.index), ask).await {
         Ok(dialled) => dialled,
         Err(fault) => {
             record.backend = fault.backend;
             record.attempts = fault.attempts;
-            // The client is told by a reset that nobody served it.
-            link.kill(fault.reason);
-            return Ending {
-                cause: fault.cause,
-                ..Ending::ours(fault.reason)
-            };
+            return link.reject(fault.reason, fault.cause);
         }
     };
     let Dialled {
@@ -116,11 +111,9 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
     record.connect = Some(took);
     record.attempts = attempts;
     link.connect(socket, connected);
-    let first_check = link.first_check(connected);
-    if first_check < connected + FIRST_CHECK
-        && let Some(key) = link.key()
-    {
-        worker.sessions.borrow_mut().hasten(key, first_check);
+    if let Some(key) = link.key() {
+        let due = link.first_check(connected);
+        worker.sessions.borrow_mut().hasten(key, due);
     }
     relay(link, listener.relay, worker.loan(listener)).await
 }

@@ -10,8 +10,9 @@ use std::time::Duration;
 use ringlane::base::clock::now;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
+use crate::support::hanging::Hanging;
 use crate::support::{Echo, PATIENCE, Ringlane, address, eventually, loopback};
 
 /// One worker, one listener, one pool with these backends.
@@ -70,23 +71,6 @@ fn time_until_broken(stream: &TcpStream) -> Duration {
     now() - begun
 }
 
-/// A listener whose queue is full, so that nobody is answered, and what fills it.
-fn blackhole() -> (Socket, SocketAddr, Vec<Socket>) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::new(loopback(), 0).into()).unwrap();
-    socket.listen(0).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    let filling = (0..4)
-        .map(|_| {
-            let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            filler.set_nonblocking(true).unwrap();
-            let _ = filler.connect(&address.into());
-            filler
-        })
-        .collect();
-    (socket, address, filling)
-}
-
 #[test]
 fn client_is_reset_at_once_when_every_backend_refuses() {
     let (closed, nobody) = listener();
@@ -104,7 +88,8 @@ fn client_is_reset_at_once_when_every_backend_refuses() {
 
 #[test]
 fn backend_that_answers_no_handshake_is_given_up_and_the_next_is_tried() {
-    let (_kept, silent, _filling) = blackhole();
+    let hanging = Hanging::start();
+    let silent = hanging.address;
     let connect_limits = r#"connect = { timeout = "300ms", attempts = 2, total = "2s" }"#;
     let echo = Echo::start();
     let (ringlane, front) = start("auto", &[silent, echo.address], connect_limits);
@@ -128,7 +113,8 @@ fn backend_that_answers_no_handshake_is_given_up_and_the_next_is_tried() {
 
 #[test]
 fn client_that_leaves_while_its_backend_is_dialled_leaves_nothing_behind() {
-    let (_kept, silent, _filling) = blackhole();
+    let hanging = Hanging::start();
+    let silent = hanging.address;
     let limits = r#"connect = { timeout = "300ms", attempts = 1, total = "2s" }"#;
     let (ringlane, front) = start("auto", &[silent], limits);
     let sockets_before = ringlane.sockets();
@@ -142,6 +128,19 @@ fn client_that_leaves_while_its_backend_is_dialled_leaves_nothing_behind() {
     eventually("all is closed", || {
         (ringlane.sockets() <= sockets_before).then_some(())
     });
+    assert_eq!(ringlane.sessions_active(), (0.0, 0.0));
+}
+
+#[test]
+fn client_that_resets_ends_the_connect_under_way() {
+    let hanging = Hanging::start();
+    let limits = r#"connect = { timeout = "60s", total = "60s" }"#;
+    let (ringlane, front) = start("auto", &[hanging.address], limits);
+    for _ in 0..5 {
+        break_off(connect(front));
+    }
+    let lines = ringlane.session_lines(5);
+    assert!(lines.iter().all(|line| line["reason"] == "client_reset"));
     assert_eq!(ringlane.sessions_active(), (0.0, 0.0));
 }
 

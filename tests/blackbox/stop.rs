@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::support::hanging::Hanging;
 use crate::support::load::{Load, Named, Visit, service};
 use crate::support::{PATIENCE, Ringlane, address, eventually};
 
@@ -116,6 +117,27 @@ fn what_is_left_after_the_drain_is_reset_on_both_sides() {
         }
     }
     assert_eq!(reasons(&ringlane), vec!["drain"; 10]);
+}
+
+#[test]
+fn sessions_without_a_backend_yet_are_reset_and_logged_too() {
+    let hanging = Hanging::start();
+    let front = address();
+    let mut configuration = service("a", front, &[hanging.address]);
+    configuration += "connect = { timeout = \"60s\", total = \"60s\" }\n";
+    configuration += &format!("{SHUTDOWN}drain = \"300ms\"\n");
+    let mut ringlane = Ringlane::start(&configuration);
+    let mut client = TcpStream::connect(front).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    eventually("the session has begun", || {
+        let begun = ringlane.metric("ringlane_accepted_total{listener=\"a\"}");
+        (begun == Some(1.0)).then_some(())
+    });
+    ringlane.signal(Signal::TERM);
+    let error = client.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    clean(ringlane.wait());
+    assert_eq!(reasons(&ringlane), ["drain"]);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use socket2::{Domain, Socket, Type};
 
+use crate::support::hanging::Hanging;
 use crate::support::load::{Named, Visit, service};
 use crate::support::{PATIENCE, Ringlane, address, eventually};
 
@@ -155,25 +155,6 @@ fn activity_does_not_prolong_a_life() {
     ended(&ringlane, "lifetime", 500.0);
 }
 
-/// A listener whose queue is full, so that connections to it hang; and what fills it.
-fn full() -> (Socket, Vec<Socket>, SocketAddr) {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    listener.bind(&address().into()).unwrap();
-    listener.listen(1).unwrap();
-    let at = listener.local_addr().unwrap().as_socket().unwrap();
-    let mut waiting = Vec::new();
-    loop {
-        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        match client.connect_timeout(&at.into(), Duration::from_millis(200)) {
-            Ok(()) => waiting.push(client),
-            Err(error) if error.kind() == ErrorKind::TimedOut => break,
-            Err(error) => panic!("{error}"),
-        }
-        assert!(waiting.len() < 100, "the queue does not fill");
-    }
-    (listener, waiting, at)
-}
-
 fn reset(front: SocketAddr) {
     let mut client = TcpStream::connect(front).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -183,7 +164,8 @@ fn reset(front: SocketAddr) {
 
 #[test]
 fn a_backend_that_does_not_answer_is_given_up_and_another_tried() {
-    let (_listener, _waiting, silent) = full();
+    let hanging = Hanging::start();
+    let silent = hanging.address;
     let backend = Named::start("one");
     let front = address();
     let configuration = |backends: &[SocketAddr]| {
@@ -205,7 +187,8 @@ fn a_backend_that_does_not_answer_is_given_up_and_another_tried() {
 
 #[test]
 fn a_backend_that_hangs_holds_up_a_client_a_second_and_not_all() {
-    let (_listener, _waiting, silent) = full();
+    let hanging = Hanging::start();
+    let silent = hanging.address;
     let backend = Named::start("one");
     let front = address();
     let mut text = service("p", front, &[silent, backend.address]);
@@ -237,8 +220,8 @@ fn a_backend_that_hangs_holds_up_a_client_a_second_and_not_all() {
 
 #[test]
 fn all_attempts_together_have_a_limit() {
-    let silent = [full(), full(), full()];
-    let backends = [silent[0].2, silent[1].2, silent[2].2];
+    let silent = [Hanging::start(), Hanging::start(), Hanging::start()];
+    let backends = [silent[0].address, silent[1].address, silent[2].address];
     let front = address();
     let mut text = service("p", front, &backends);
     text += "connect = { timeout = \"300ms\", attempts = 3, total = \"700ms\" }\n";
@@ -247,26 +230,4 @@ fn all_attempts_together_have_a_limit() {
     let line = ended(&ringlane, "connect_timeout", 700.0);
     // Three times 300 ms would have been 900 ms.
     assert_eq!(line["attempts"], 3);
-}
-
-#[test]
-fn a_stop_does_not_wait_for_a_backend_that_does_not_answer() {
-    let (_listener, _waiting, silent) = full();
-    let front = address();
-    let mut text = service("p", front, &[silent]);
-    text +=
-        "connect = { timeout = \"1m\", total = \"1m\" }\n[global.shutdown]\ndrain = \"100ms\"\n";
-    let mut ringlane = Ringlane::start(&text);
-    let mut client = TcpStream::connect(front).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
-    let active = "ringlane_accepted_total{listener=\"p\"}";
-    eventually("the session is there", || {
-        (ringlane.metric(active) == Some(1.0)).then_some(())
-    });
-    let begun = Instant::now();
-    ringlane.signal(rustix::process::Signal::TERM);
-    assert!(ringlane.wait().success());
-    assert!(begun.elapsed() < Duration::from_secs(10));
-    let error = client.read(&mut [0; 1]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }

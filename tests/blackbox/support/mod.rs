@@ -1,6 +1,7 @@
 //! A running ringlane with its own directory and addresses, and peers to put around it.
 
 pub(crate) mod dns;
+pub(crate) mod hanging;
 pub(crate) mod load;
 pub(crate) mod peer;
 pub(crate) mod resources;
