@@ -50,6 +50,8 @@ pub(super) struct Prepared(HashMap<Endpoint, Fresh>);
 
 struct Fresh {
     sockets: Vec<Arc<OwnedFd>>,
+    /// The workers' own descriptors of these: made now, so that a lack of them is a reason to reject.
+    duplicates: Vec<OwnedFd>,
     file: Option<SocketFile>,
 }
 
@@ -63,7 +65,7 @@ pub(super) struct Moves {
 impl Moves {
     fn none(workers: usize) -> Self {
         Self {
-            listen: vec![Vec::new(); workers],
+            listen: (0..workers).map(|_| Vec::new()).collect(),
             reassign: Vec::new(),
             withdraw: Vec::new(),
         }
@@ -150,17 +152,12 @@ impl Sockets {
                 let sockets = (0..self.workers)
                     .map(|_| one())
                     .collect::<io::Result<_>>()?;
-                Ok(Fresh {
-                    sockets,
-                    file: None,
-                })
+                Fresh::new(sockets, None)
             }
             Endpoint::Unix(path) => {
                 let (socket, file) = bind_unix(path, options.unix_mode)?;
-                Ok(Fresh {
-                    sockets: std::iter::repeat_n(Arc::new(socket), self.workers).collect(),
-                    file: Some(file),
-                })
+                let sockets = std::iter::repeat_n(Arc::new(socket), self.workers);
+                Fresh::new(sockets.collect(), Some(file))
             }
         }
     }
@@ -229,6 +226,17 @@ impl Sockets {
     }
 }
 
+impl Fresh {
+    fn new(sockets: Vec<Arc<OwnedFd>>, file: Option<SocketFile>) -> io::Result<Self> {
+        let duplicates = sockets.iter().map(|socket| socket.try_clone());
+        Ok(Self {
+            duplicates: duplicates.collect::<io::Result<_>>()?,
+            sockets,
+            file,
+        })
+    }
+}
+
 fn begin(
     fresh: Fresh,
     endpoint: &Endpoint,
@@ -236,10 +244,12 @@ fn begin(
     listener: &Listener,
     moves: &mut Moves,
 ) -> Bound {
-    for (worker, socket) in moves.listen.iter_mut().zip(&fresh.sockets) {
+    let sockets = fresh.duplicates.into_iter().zip(&fresh.sockets);
+    for (worker, (descriptor, socket)) in moves.listen.iter_mut().zip(sockets) {
         worker.push(Listening {
             endpoint: endpoint.clone(),
             listener: id,
+            descriptor,
             socket: Arc::clone(socket),
         });
     }

@@ -62,7 +62,7 @@ impl Accepting {
 
     /// Accepts from one more socket.
     pub(super) fn begin(&mut self, listening: Listening) {
-        let socket = match listening.socket.try_clone().and_then(Socket::new) {
+        let socket = match Socket::new(listening.descriptor) {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::error!("accept on {}: {error}", listening.endpoint);

@@ -37,13 +37,14 @@ pub struct Adoption {
 }
 
 /// A socket that queues connections for one worker.
-#[derive(Clone)]
 pub struct Listening {
     /// Where it is bound.
     pub endpoint: Endpoint,
     /// The listener it belongs to.
     pub listener: ListenerId,
-    /// The socket; the process keeps it too, to change its settings.
+    /// The descriptor to accept from, the worker's own.
+    pub descriptor: OwnedFd,
+    /// The same socket; the process keeps it too, to change its settings.
     pub socket: Arc<OwnedFd>,
 }
 
