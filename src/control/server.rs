@@ -24,6 +24,8 @@ use crate::admin::access::Peer;
 use crate::admin::answer::{Answer, Asked, Decision, decide, reloaded};
 use crate::admin::socket::AdminSocket;
 use crate::admin::{Reloaded, Surface};
+use crate::base::clock::now_coarse;
+use crate::base::seldom::Seldom;
 
 /// Connections served at once; more wait in the socket's queue.
 const CONNECTIONS_MAX: usize = 64;
@@ -111,6 +113,7 @@ async fn listen(
         ),
     };
     let told = ended.clone();
+    let mut seldom = Seldom::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept(&shared, &told) => accepted,
@@ -118,7 +121,9 @@ async fn listen(
         };
         if let Err(error) = accepted {
             // Out of descriptors, most likely; those of the admin server alone are bounded.
-            tracing::warn!("admin listener: accept: {error}");
+            if seldom.is_due(now_coarse()) {
+                tracing::warn!("admin listener: accept: {error}");
+            }
             sleep(Duration::from_millis(100)).await;
         }
     }

@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 pub use super::session_log::SessionLog;
 use super::session_log::{Batch, Shared};
 use super::target::{Sink, Target};
-use crate::base::clock::{Instant, now_coarse};
+use crate::base::clock::now_coarse;
+use crate::base::seldom::Seldom;
 use crate::config::model;
 
 /// Buffers that may wait for the writer, of 64 KiB each.
@@ -25,9 +26,6 @@ const QUEUE_BUFFERS: usize = 64;
 
 /// Empty buffers kept for workers.
 const EMPTY_BUFFERS: usize = 8;
-
-/// Write errors are reported no more often than this.
-const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The session log, as the control side sees it.
 #[derive(Debug)]
@@ -72,7 +70,7 @@ struct Thread {
     sink: Option<Sink<Target>>,
     /// The file to open again when told to.
     path: Option<PathBuf>,
-    reported: Option<Instant>,
+    seldom: Seldom,
     lines_unreported: u64,
 }
 
@@ -97,7 +95,7 @@ impl Writer {
             orders: Arc::clone(&orders),
             sink: None,
             path: None,
-            reported: None,
+            seldom: Seldom::default(),
             lines_unreported: 0,
         };
         thread::Builder::new().name("log".into()).spawn(move || {
@@ -207,10 +205,7 @@ impl Thread {
     fn lost(&mut self, lines: u64, error: &io::Error) {
         self.shared.drop_lines(lines);
         self.lines_unreported += lines;
-        let now = now_coarse();
-        let is_due = |last| now.since(last) >= REPORT_INTERVAL;
-        if self.reported.is_none_or(is_due) {
-            self.reported = Some(now);
+        if self.seldom.is_due(now_coarse()) {
             let lines = mem::take(&mut self.lines_unreported);
             tracing::error!(
                 "write session log: {error}; {lines} lines dropped since the last report"

@@ -16,6 +16,7 @@ use super::{Pinned, Worker};
 use crate::base::address::Endpoint;
 use crate::base::clock::now;
 use crate::base::limits::ACCEPTS_PER_TURN;
+use crate::base::seldom::Seldom;
 use crate::io::socket::Socket;
 use crate::snapshot::ListenerId;
 use crate::sys::socket::{accept, finish};
@@ -130,6 +131,7 @@ impl Accepting {
 
 /// Accepts from one socket until it is closed.
 async fn accept_all(gate: Rc<Gate>, worker: Rc<Worker>) {
+    let mut seldom = Seldom::default();
     while !gate.closed.get() || gate.holds_client() {
         if !gate.holds_client() {
             gate.socket.readable().await;
@@ -143,7 +145,7 @@ async fn accept_all(gate: Rc<Gate>, worker: Rc<Worker>) {
             Err(_) if gate.closed.get() => {}
             Err(error) => {
                 // Workers share a unix socket: the first to find it dry closes it for all.
-                if gate.withdrawn.borrow().is_none() {
+                if gate.withdrawn.borrow().is_none() && seldom.is_due(now()) {
                     tracing::error!("accept: {error}");
                 }
                 monoio::time::sleep(PAUSE).await;
