@@ -166,7 +166,10 @@ impl<'a> Dialler<'a> {
 
     async fn connect(&self, backend: &Backend) -> Result<Socket, Errno> {
         let endpoint = backend.endpoint();
-        let descriptor = self.open(endpoint).await?;
+        let descriptor = match open(endpoint, self.pool.source) {
+            Err(Errno::MFILE | Errno::NFILE) => Box::pin(self.open_later(endpoint)).await?,
+            opened => opened?,
+        };
         let mut state = connect(descriptor.as_fd(), endpoint)?;
         if state == Connecting::Wait {
             // A backend on this machine has answered by now.
@@ -179,7 +182,8 @@ impl<'a> Dialler<'a> {
         }
         let socket = Rc::new(socket);
         self.link.set_dialling(Some(Rc::clone(&socket)));
-        let outcome = self.connected(&socket, endpoint).await;
+        // A session's memory is what its largest state takes: the rare ones live on the heap.
+        let outcome = Box::pin(self.connected(&socket, endpoint)).await;
         self.link.set_dialling(None);
         outcome.and_then(|()| Rc::into_inner(socket).ok_or(Errno::INVAL))
     }
@@ -197,9 +201,9 @@ impl<'a> Dialler<'a> {
         }
     }
 
-    /// A new socket; where the process has no descriptor left, the first that another session gives
+    /// A new socket for a process that has no descriptor left: the first that another session gives
     /// back.
-    async fn open(&self, endpoint: &Endpoint) -> Result<OwnedFd, Errno> {
+    async fn open_later(&self, endpoint: &Endpoint) -> Result<OwnedFd, Errno> {
         loop {
             match open(endpoint, self.pool.source) {
                 Err(Errno::MFILE | Errno::NFILE)

@@ -103,7 +103,8 @@ impl<'a> Pump<'a> {
                 Relay::Auto | Relay::Copy => match self.copy(mode)? {
                     Copied::Bulk => true,
                     Copied::Stalled(rest) => {
-                        self.flush(rest).await?;
+                        // Idle sessions are many: the memory of the busy states is not theirs.
+                        Box::pin(self.flush(rest)).await?;
                         continue;
                     }
                     Copied::End => return Ok(()),
@@ -111,7 +112,7 @@ impl<'a> Pump<'a> {
                 },
             };
             if bulk {
-                match self.splice(mode).await? {
+                match Box::pin(self.splice(mode)).await? {
                     Spliced::End => return Ok(()),
                     Spliced::Unable => mode = Relay::Copy,
                     Spliced::Small => {}
