@@ -120,6 +120,11 @@ impl Backend {
         }
     }
 
+    /// Whether the last connect that ended failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed_at.load(Ordering::Relaxed) != 0
+    }
+
     /// Whether a connect failed within the last second, or was tried again, and none has succeeded
     /// since.
     ///

@@ -48,6 +48,9 @@ impl Tier {
 pub(super) enum Pass {
     /// Those that have not failed lately.
     Fresh,
+    /// Those whose last connect did not fail, however long ago: what a session tries once its first
+    /// attempt has failed. A session is at most one probe.
+    Sound,
     /// Those that are left. It does not ask for a failure, which may have been forgotten since the
     /// first pass: nobody may fall between the two.
     Any,
@@ -73,6 +76,11 @@ impl Tried {
         self.len += 1;
     }
 
+    /// Whether nothing was yielded yet.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     fn contains(&self, tier: usize, place: usize) -> bool {
         self.places[..self.len].contains(&(tier, place))
     }
@@ -93,7 +101,11 @@ impl Candidates<'_> {
     pub(super) fn allows(&self, place: usize) -> bool {
         let backend = &self.tier.members[place].backend;
         !self.tried.contains(self.index, place)
-            && (self.pass == Pass::Any || !backend.recently_failed(self.now))
+            && match self.pass {
+                Pass::Fresh => !backend.recently_failed(self.now),
+                Pass::Sound => !backend.has_failed(),
+                Pass::Any => true,
+            }
     }
 
     /// The first of a few draws that suits, else any that does, by weight; `None` if none does.

@@ -62,7 +62,10 @@ impl<'a> Walk<'a> {
             tier,
             index: self.tier,
             tried: &self.tried,
-            pass: self.pass,
+            pass: match self.pass {
+                Pass::Fresh if !self.tried.is_empty() => Pass::Sound,
+                pass => pass,
+            },
             now: self.now,
         };
         let random = &mut self.random;

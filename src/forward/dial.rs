@@ -19,9 +19,10 @@ use crate::io::deadline::ended_after;
 use crate::io::socket::Socket;
 use crate::metrics::PoolCells;
 use crate::snapshot::Pool;
-use crate::sys::socket::{Connecting, connect, open, reset};
+use crate::sys::socket::{Connecting, connect, is_connected_to_itself, open, reset};
 
-/// How long to wait for a descriptor before asking again. Accepting pauses for longer, so that one
+/// How long to wait for a descriptor, or for room in the queue of a unix socket, before asking again.
+/// Accepting pauses for longer, so that one
 /// that comes free serves a client that waits before it admits another.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(25);
 
@@ -82,6 +83,8 @@ struct Dialler<'a> {
     cells: &'a PoolCells,
     started: Instant,
     fault: DialFault,
+    /// The last attempt looked whether a backend that had failed is back.
+    probed: bool,
 }
 
 impl<'a> Dialler<'a> {
@@ -98,6 +101,7 @@ impl<'a> Dialler<'a> {
             cells,
             started,
             fault,
+            probed: false,
         }
     }
 
@@ -115,6 +119,10 @@ impl<'a> Dialler<'a> {
         if self.fault.attempts >= limits.attempts || time - self.started >= limits.total {
             return false;
         }
+        if self.probed {
+            // Probes are one a second and backend: what they cost is not the pool's to save on.
+            return true;
+        }
         let granted = self
             .pool
             .live
@@ -130,6 +138,7 @@ impl<'a> Dialler<'a> {
         self.fault.attempts += 1;
         let lease = backend.lease();
         let begun = now();
+        self.probed = backend.has_failed() && !backend.recently_failed(begun);
         backend.connect_begins(begun);
         let outcome = self.connect(backend).await;
         let time = now();
@@ -178,25 +187,31 @@ impl<'a> Dialler<'a> {
         let socket = Socket::new(descriptor)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOMEM))?;
         if state == Connecting::Done {
-            return Ok(socket);
+            return met_backend(socket, endpoint);
         }
         let socket = Rc::new(socket);
         self.link.set_dialling(Some(Rc::clone(&socket)));
         // A session's memory is what its largest state takes: the rare ones live on the heap.
         let outcome = Box::pin(self.connected(&socket, endpoint)).await;
         self.link.set_dialling(None);
-        outcome.and_then(|()| Rc::into_inner(socket).ok_or(Errno::INVAL))
+        let socket = outcome.and_then(|()| Rc::into_inner(socket).ok_or(Errno::INVAL))?;
+        met_backend(socket, endpoint)
     }
 
     /// Waits until the connect that is under way is over.
     async fn connected(&self, socket: &Socket, endpoint: &Endpoint) -> Result<(), Errno> {
+        let begun = now();
         loop {
-            self.until_writable(socket).await?;
+            match connect(socket.as_fd(), endpoint)? {
+                Connecting::Done => return Ok(()),
+                Connecting::Wait => self.until_writable(socket).await?,
+                Connecting::Full if now() - begun < self.pool.connect.timeout => {
+                    monoio::time::sleep(SHORTAGE_PAUSE).await;
+                }
+                Connecting::Full => return Err(Errno::TIMEDOUT),
+            }
             if self.link.ending().is_some() {
                 return Err(Errno::CANCELED);
-            }
-            if connect(socket.as_fd(), endpoint)? == Connecting::Done {
-                return Ok(());
             }
         }
     }
@@ -233,17 +248,21 @@ impl<'a> Dialler<'a> {
     }
 }
 
+/// The socket, unless it has met itself instead of a backend.
+fn met_backend(socket: Socket, endpoint: &Endpoint) -> Result<Socket, Errno> {
+    if is_connected_to_itself(socket.as_fd(), endpoint) {
+        return Err(Errno::CONNREFUSED);
+    }
+    Ok(socket)
+}
+
 /// The word for a failed attempt.
 fn reason_of(cause: Errno) -> Reason {
     match cause {
-        // A unix socket that nobody listens on, or whose queue is full, refuses in its own words. So
-        // does a backend that accepts and resets at once, which with a FIN before is a broken pipe.
-        Errno::CONNREFUSED
-        | Errno::CONNRESET
-        | Errno::CONNABORTED
-        | Errno::PIPE
-        | Errno::NOENT
-        | Errno::AGAIN => Reason::ConnectRefused,
+        // A unix socket that nobody listens on refuses in its own words. So does a backend that accepts and resets at once, which with a FIN before is a broken pipe.
+        Errno::CONNREFUSED | Errno::CONNRESET | Errno::CONNABORTED | Errno::PIPE | Errno::NOENT => {
+            Reason::ConnectRefused
+        }
         Errno::TIMEDOUT => Reason::ConnectTimeout,
         Errno::HOSTUNREACH
         | Errno::NETUNREACH

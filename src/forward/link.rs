@@ -23,6 +23,9 @@ pub const BLIND_INTERVAL: Duration = Duration::from_millis(250);
 /// A session that has its backend for so long is a long one; most are over by then.
 pub const LONG: Duration = Duration::from_secs(5);
 
+/// A session that moved bytes so lately is in the middle of something.
+const FLOWING: Duration = Duration::from_millis(100);
+
 /// One way through the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -212,7 +215,7 @@ impl Link {
         }
         match self.next_deadline() {
             Some((due, reason)) if due <= now => {
-                self.expire(reason);
+                self.expire(reason, now);
                 soon
             }
             _ if self.is_blind() => soon,
@@ -260,7 +263,7 @@ impl Link {
         };
         let first_byte = limits
             .first_byte
-            .filter(|_| self.first_byte.get().is_none())
+            .filter(|_| self.first_byte.get().is_none() && !self.down.finished.get())
             .map(|limit| (self.connected.get() + limit, Reason::FirstByte));
         let lifetime = limits.lifetime_end.map(|end| (end, Reason::Lifetime));
         [Some(silence), first_byte, lifetime]
@@ -270,8 +273,9 @@ impl Link {
     }
 
     /// Ends both connections in an orderly way, unless that would make a cut stream look whole.
-    fn expire(&self, reason: Reason) {
-        let cut_short = self.up.stalled.get() || self.down.stalled.get();
+    fn expire(&self, reason: Reason, now: Instant) {
+        let flowing = now - self.active.get() < FLOWING;
+        let cut_short = flowing || self.up.stalled.get() || self.down.stalled.get();
         if cut_short {
             return self.kill(reason);
         }
@@ -328,6 +332,12 @@ impl Link {
         if direction == Direction::Down && self.first_byte.get().is_none() {
             self.first_byte.set(Some(now()));
         }
+    }
+
+    /// Whether a direction is over, or owns bytes that wait for room.
+    pub(super) fn is_engaged(&self, direction: Direction) -> bool {
+        let progress = self.progress(direction);
+        progress.finished.get() || progress.stalled.get()
     }
 
     pub(super) fn set_stalled(&self, direction: Direction, stalled: bool) {

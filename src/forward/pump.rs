@@ -87,7 +87,30 @@ impl<'a> Pump<'a> {
                 self.link.finished(self.direction);
                 self.look_soon();
             }
-            Err(broken) => self.link.broken(broken.side, broken.cause),
+            Err(broken) => {
+                if broken.side == self.destination() {
+                    self.rescue();
+                }
+                self.link.broken(broken.side, broken.cause);
+            }
+        }
+    }
+
+    /// Delivers what the destination had said before it broke: a server that refuses a long request
+    /// answers, closes and resets, and the answer must not be lost with the request.
+    fn rescue(&self) {
+        let back = Self {
+            direction: match self.direction {
+                Direction::Up => Direction::Down,
+                Direction::Down => Direction::Up,
+            },
+            from: self.to,
+            to: self.from,
+            ..*self
+        };
+        if !self.link.is_engaged(back.direction) {
+            // However far it comes, the connection is broken.
+            let _ = back.copy(Relay::Copy);
         }
     }
 
@@ -108,7 +131,11 @@ impl<'a> Pump<'a> {
                         continue;
                     }
                     Copied::End => return Ok(()),
-                    Copied::Dry | Copied::Turn => false,
+                    Copied::Turn => {
+                        self.loan.lane.end_turn().await;
+                        false
+                    }
+                    Copied::Dry => false,
                 },
             };
             if bulk {
@@ -204,6 +231,9 @@ impl<'a> Pump<'a> {
                 small = if filled < SMALL_SPLICE { small + 1 } else { 0 };
             }
             drop(pipe);
+            if moved >= TURN_BYTES {
+                self.loan.lane.end_turn().await;
+            }
             if mode == Relay::Auto && small >= SMALL_SPLICES_MAX {
                 return Ok(Spliced::Small);
             }
@@ -216,7 +246,8 @@ impl<'a> Pump<'a> {
         match self.copy(Relay::Copy)? {
             Copied::End => return Ok(Spliced::End),
             Copied::Stalled(rest) => self.flush(rest).await?,
-            Copied::Dry | Copied::Turn | Copied::Bulk => self.from.readable().await,
+            Copied::Turn => self.loan.lane.end_turn().await,
+            Copied::Dry | Copied::Bulk => self.from.readable().await,
         }
         Ok(Spliced::Small)
     }
@@ -258,18 +289,30 @@ impl<'a> Pump<'a> {
     }
 
     const fn source_broke(&self, cause: Errno) -> Broken {
-        let side = match self.direction {
-            Direction::Up => Side::Client,
-            Direction::Down => Side::Backend,
-        };
-        Broken { side, cause }
+        Broken {
+            side: self.source(),
+            cause,
+        }
     }
 
     const fn destination_broke(&self, cause: Errno) -> Broken {
-        let side = match self.direction {
+        Broken {
+            side: self.destination(),
+            cause,
+        }
+    }
+
+    const fn source(&self) -> Side {
+        match self.direction {
+            Direction::Up => Side::Client,
+            Direction::Down => Side::Backend,
+        }
+    }
+
+    const fn destination(&self) -> Side {
+        match self.direction {
             Direction::Up => Side::Backend,
             Direction::Down => Side::Client,
-        };
-        Broken { side, cause }
+        }
     }
 }

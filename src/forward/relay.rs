@@ -32,7 +32,8 @@ pub async fn relay(link: &Link, mode: model::Relay, loan: Loan<'_>) -> Ending {
         let client = link.client();
         let up = Pump::new(link, Direction::Up, (client, backend), mode, loan);
         let down = Pump::new(link, Direction::Down, (backend, client), mode, loan);
-        both(pin!(up.run()), pin!(down.run())).await;
+        // What a backend has said goes out before a client's bytes that it may not want any more.
+        both(pin!(down.run()), pin!(up.run())).await;
     }
     link.ending().unwrap_or(Ending::ours(Reason::Internal))
 }

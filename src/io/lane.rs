@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::pipes::PipePool;
+use super::turns::Turns;
 use crate::base::limits::{PIPE_BYTES, PIPE_BYTES_ALL, SCRATCH_BYTES};
 
 /// One worker's buffer and pipes, shared by all its sessions one after the other.
@@ -11,15 +12,25 @@ pub struct Lane {
     pub scratch: RefCell<Box<[u8]>>,
     /// What a splice moves through.
     pub pipes: PipePool,
+    /// Where a wait does not let others run by itself.
+    pub turns: Option<Turns>,
 }
 
 impl Lane {
     /// The lane of one of `workers` workers.
-    pub fn new(workers: usize) -> Self {
+    pub fn new(workers: usize, turns: Option<Turns>) -> Self {
         let pipes = PIPE_BYTES_ALL / PIPE_BYTES / workers.max(1);
         Self {
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             pipes: PipePool::new(pipes.max(2)),
+            turns,
+        }
+    }
+
+    /// Lets others have their turn, unless the next wait does so anyway.
+    pub async fn end_turn(&self) {
+        if let Some(turns) = &self.turns {
+            turns.over().await;
         }
     }
 }

@@ -5,5 +5,6 @@ pub mod join;
 pub mod lane;
 pub mod pipes;
 pub mod socket;
+pub mod turns;
 pub mod unwind;
 pub mod wheel;

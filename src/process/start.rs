@@ -17,7 +17,7 @@ use super::{Process, Seated};
 use crate::admin::access;
 use crate::admin::socket::{self, AdminSocket};
 use crate::base::address::Address;
-use crate::base::limits::DESCRIPTORS_RESERVED;
+use crate::base::limits::{DESCRIPTORS_RESERVED, PIPE_BYTES, PIPE_BYTES_ALL};
 use crate::config::model::{self, Admin, Model};
 use crate::config::{Checked, Machine};
 use crate::control::{Control, Event};
@@ -147,10 +147,11 @@ pub(super) fn start(
 
 /// How many sessions there are descriptors for, two each.
 fn sessions_max(descriptors: u64, moves: &Moves) -> u64 {
-    // Each worker holds a socket of its own beside the process's. Pipes are not counted: where there
-    // is no descriptor for one, bytes are copied.
+    // Each worker holds a socket of its own beside the process's.
     let listening: usize = moves.listen.iter().map(|sockets| 2 * sockets.len()).sum();
-    let taken = DESCRIPTORS_RESERVED + listening as u64;
+    // Under a low limit not every pipe is worth a session: without one, bytes are copied.
+    let pipes = (2 * PIPE_BYTES_ALL / PIPE_BYTES) as u64;
+    let taken = DESCRIPTORS_RESERVED + listening as u64 + pipes.min(descriptors / 8);
     (descriptors.saturating_sub(taken) / 2).max(1)
 }
 

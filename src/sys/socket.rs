@@ -119,12 +119,14 @@ pub enum Connecting {
     Done,
     /// To be asked again once the socket is writable.
     Wait,
+    /// To be begun again a little later: the queue of a unix socket is full.
+    Full,
 }
 
 /// Begins or goes on connecting; asked again, it gives the outcome of the attempt.
 ///
 /// # Errors
-/// What connect(2) says of the attempt; a unix socket with a full queue gives `Errno::AGAIN`.
+/// What connect(2) says of the attempt.
 pub fn connect(socket: BorrowedFd<'_>, endpoint: &Endpoint) -> Result<Connecting, Errno> {
     let outcome = match endpoint {
         Endpoint::Inet(address) => rustix::net::connect(socket, address),
@@ -135,8 +137,23 @@ pub fn connect(socket: BorrowedFd<'_>, endpoint: &Endpoint) -> Result<Connecting
     match outcome {
         Ok(()) | Err(Errno::ISCONN) => Ok(Connecting::Done),
         Err(Errno::INPROGRESS | Errno::ALREADY | Errno::INTR) => Ok(Connecting::Wait),
+        Err(Errno::AGAIN) if matches!(endpoint, Endpoint::Unix(_)) => Ok(Connecting::Full),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a connect to a port of this machine has met itself: TCP's simultaneous open, where the
+/// kernel's choice of the local port was the port that nobody listens on (RFC 9293 §3.5).
+pub fn is_connected_to_itself(socket: BorrowedFd<'_>, endpoint: &Endpoint) -> bool {
+    // The kernel chooses local ports from here up, unless told otherwise.
+    const EPHEMERAL: u16 = 32_768;
+    let Endpoint::Inet(address) = endpoint else {
+        return false;
+    };
+    let possible = address.ip().is_loopback() && address.port() >= EPHEMERAL;
+    possible
+        && rustix::net::getsockname(socket)
+            .is_ok_and(|local| SocketAddr::try_from(local) == Ok(*address))
 }
 
 /// Asks the kernel to probe a silent peer: first after `idle`, then each `interval`, `count` times.

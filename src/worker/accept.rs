@@ -137,6 +137,7 @@ async fn accept_all(gate: Rc<Gate>, worker: Rc<Worker>) {
             gate.socket.readable().await;
         }
         match gate.accept_waiting(&worker) {
+            Ok(ACCEPTS_PER_TURN) => worker.lane.end_turn().await,
             Ok(_) => {}
             Err(error) if is_shortage(error) => {
                 worker.cells().accept_paused.inc();
@@ -172,6 +173,24 @@ async fn run_dry(gate: Rc<Gate>, worker: Rc<Worker>) {
     finish(gate.socket.as_fd());
 }
 
+/// Whether an error is of the one client that was next: it has left, or its network has gone
+/// (accept(2), "Error handling").
+const fn is_clients(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::CONNABORTED
+            | Errno::INTR
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::HOSTUNREACH
+            | Errno::NETUNREACH
+            | Errno::PERM
+    )
+}
+
 /// Whether accepting has to wait for others to give something back.
 const fn is_shortage(error: Errno) -> bool {
     matches!(
@@ -193,8 +212,7 @@ impl Gate {
             let (socket, address) = match self.next_client() {
                 Ok(accepted) => accepted,
                 Err(Errno::AGAIN) => return Ok(accepted),
-                // The client has left while it waited.
-                Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => continue,
+                Err(error) if is_clients(error) => continue,
                 Err(error) => return Err(error),
             };
             // Clients without backends would use up the last descriptors, and nobody be served.

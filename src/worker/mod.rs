@@ -18,6 +18,7 @@ use crate::base::clock::{Instant, now};
 use crate::base::random::Random;
 use crate::forward::link::Link;
 use crate::io::lane::Lane;
+use crate::io::turns::Turns;
 use crate::io::wheel::Wheel;
 use crate::log::session::SessionIds;
 use crate::log::writer::SessionLog;
@@ -58,10 +59,10 @@ struct Worker {
 type Pinned = Rc<Arc<Snapshot>>;
 
 impl Worker {
-    fn new(seat: Seat) -> Rc<Self> {
+    fn new(seat: Seat, turns: Option<Turns>) -> Rc<Self> {
         let time = now();
         Rc::new(Self {
-            lane: Lane::new(seat.workers),
+            lane: Lane::new(seat.workers, turns),
             sessions: RefCell::new(Wheel::new(time)),
             log: RefCell::new(seat.log),
             snapshot: RefCell::new(Rc::new(seat.snapshot)),

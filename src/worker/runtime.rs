@@ -10,6 +10,7 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use super::mailbox::{Inbox, Listening};
 use super::{Seat, Worker, accept, tick};
 use crate::base::clock::now;
+use crate::io::turns::Turns;
 use crate::sys::process::pin_to;
 
 /// Entries of a worker's ring: waits that can begin between two system calls.
@@ -44,11 +45,11 @@ impl Driver {
     /// What the kernel says of the plainest form.
     pub fn probe_uring() -> io::Result<Self> {
         for driver in [Self::UringDeferred, Self::UringCooperative] {
-            if driver.ring().build(8).is_ok() {
+            if driver.ring().build(RING_ENTRIES).is_ok() {
                 return Ok(driver);
             }
         }
-        Self::Uring.ring().build(8)?;
+        Self::Uring.ring().build(RING_ENTRIES)?;
         Ok(Self::Uring)
     }
 
@@ -117,7 +118,8 @@ fn run(
     listening: Vec<Listening>,
     ready: &Sender<io::Result<()>>,
 ) -> io::Result<()> {
-    let work = move || work(Worker::new(seat), inbox, listening, ready.clone());
+    let turns = (driver == Driver::Epoll).then(Turns::new).transpose()?;
+    let work = move || work(Worker::new(seat, turns), inbox, listening, ready.clone());
     // A runtime is never dropped: tasks that still wait would be torn down without their driver, and
     // the process ends right after its workers.
     if driver == Driver::Epoll {
@@ -148,9 +150,18 @@ async fn work(
         accepting.begin(listening);
     }
     monoio::spawn(tick::run(Rc::clone(&worker)));
+    monoio::spawn(run_turns(Rc::clone(&worker)));
     // Before its first tick it would pass for stuck.
     worker.cells().beat(now());
     let _ = ready.send(Ok(()));
     accepting.obey(inbox).await;
     worker.log.borrow_mut().flush();
+}
+
+async fn run_turns(worker: Rc<Worker>) {
+    if let Some(turns) = &worker.lane.turns
+        && let Err(error) = turns.run().await
+    {
+        tracing::error!("worker {}: turns: {error}", worker.index);
+    }
 }
