@@ -7,6 +7,8 @@ use std::path::Path;
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue, ORIGIN};
 
+use crate::sys::file::open_without_waiting;
+
 /// Where a request came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
@@ -77,7 +79,7 @@ impl Refusal {
 pub fn read_token(path: &Path) -> io::Result<String> {
     const TOKEN_BYTES_MAX: u64 = 4096;
     let mut text = String::new();
-    let bytes = std::fs::File::open(path)?
+    let bytes = open_without_waiting(path)?
         .take(TOKEN_BYTES_MAX + 1)
         .read_to_string(&mut text)?;
     let token = text.trim();

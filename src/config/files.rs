@@ -1,9 +1,9 @@
 //! From the main file to one table: reads it, what it includes, and joins them.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::keys::ROOT;
 use super::read::{Reader, TABLES_MAX};
@@ -11,6 +11,7 @@ use super::report::{Finding, Findings};
 use super::source::{Place, Source};
 use super::syntax;
 use super::table::{Origin, Table, Value};
+use crate::sys::file::{is_readable_within, open_without_waiting};
 
 /// What all files together say, with what they look like.
 #[derive(Debug)]
@@ -210,24 +211,34 @@ fn matching(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
 }
 
 fn read(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
+    let file = open_without_waiting(path)?;
     if file.metadata()?.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     let mut bytes = Vec::new();
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    let mut limited = (&file).take(limit.saturating_add(1));
+    // What was read before an error stays in `bytes`.
+    while let Err(error) = limited.read_to_end(&mut bytes) {
+        if error.kind() != io::ErrorKind::WouldBlock || !is_readable_within(&file, PIPE_PATIENCE) {
+            return Err(error);
+        }
+    }
     if bytes.len() > bytes_max {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(bytes)
 }
 
+/// How long the writer of a pipe may take: a reload must come to an end.
+const PIPE_PATIENCE: Duration = Duration::from_secs(5);
+
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file".to_owned(),
         io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::WouldBlock => "it is a pipe into which nobody writes".to_owned(),
         io::ErrorKind::FileTooLarge => {
             format!(
                 "all files together are larger than {} MiB",

@@ -1,7 +1,7 @@
 //! The program's own messages: one line each on standard error, from a level that a reload may
 //! change.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
 use tracing::Subscriber;
 use tracing::subscriber::{SetGlobalDefaultError, set_global_default};
@@ -12,6 +12,7 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 
 use crate::config::model::Level;
+use crate::sys::file::has_room;
 
 /// The messages of the process, once they are being written.
 #[derive(Clone, Debug)]
@@ -28,7 +29,7 @@ impl Messages {
         } else {
             Color::Off
         };
-        let (subscriber, messages) = subscriber(level, color, io::stderr);
+        let (subscriber, messages) = subscriber(level, color, || StandardError);
         set_global_default(subscriber)?;
         Ok(messages)
     }
@@ -37,6 +38,25 @@ impl Messages {
     pub fn set_level(&self, level: Level) {
         // An error would mean that the subscriber is gone; then nobody misses the level.
         let _ = self.filter.reload(filter(level));
+    }
+}
+
+/// Standard error, unless writing to it would wait: a pipe that nobody reads must not stop the
+/// thread that has something to say. What does not fit is lost.
+struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        const PIECE: usize = 4096;
+        let mut stream = io::stderr().lock();
+        if !has_room(&stream) {
+            return Ok(bytes.len());
+        }
+        stream.write(bytes.get(..PIECE).unwrap_or(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 

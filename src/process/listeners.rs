@@ -10,7 +10,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
+use rustix::io::Errno;
+
 use crate::base::address::Endpoint;
+use crate::base::limits::DESCRIPTORS_RESERVED;
 use crate::config::model::{Listener, Model, SocketOptions};
 use crate::snapshot::{ListenerId, Snapshot};
 use crate::sys::filter::ignore_new_connections;
@@ -18,6 +21,7 @@ use crate::sys::listening::{
     BirthSettings, SocketFile, TcpSettings, bind_tcp, bind_unix, listen, must_be_free,
     set_unix_mode, set_up_tcp,
 };
+use crate::sys::process::{descriptor_limit, open_descriptors};
 use crate::worker::mailbox::Listening;
 
 /// An address that cannot be listened on.
@@ -42,7 +46,7 @@ struct Bound {
     sockets: Vec<Arc<OwnedFd>>,
     listener: ListenerId,
     options: SocketOptions,
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 /// What a reload has bound so far; dropped, it leaves no trace.
@@ -86,18 +90,26 @@ impl Sockets {
     /// # Errors
     /// The first address that is refused; then everything is as before.
     pub(super) fn prepare(&self, model: &Model) -> Result<Prepared, BindFault> {
+        let mut left = descriptor_limit().saturating_sub(open_descriptors() + DESCRIPTORS_RESERVED);
         let mut fresh = HashMap::new();
         for listener in &model.listeners {
             for endpoint in &listener.listen {
                 if self.has(endpoint, &listener.socket) {
                     continue;
                 }
-                let sockets = self.bind(listener, endpoint).map_err(|error| BindFault {
+                let fault = |error| BindFault {
                     listener: Arc::clone(&listener.name),
                     endpoint: endpoint.clone(),
                     error,
-                })?;
-                fresh.insert(endpoint.clone(), sockets);
+                };
+                // What is taken here is missing for sessions, and for the admin listener.
+                left = left
+                    .checked_sub(2 * self.workers as u64)
+                    .ok_or_else(|| fault(Errno::MFILE.into()))?;
+                fresh.insert(
+                    endpoint.clone(),
+                    self.bind(listener, endpoint).map_err(fault)?,
+                );
             }
         }
         // A client may connect from here on, so every address has to be bound before.
@@ -125,7 +137,7 @@ impl Sockets {
             .get(endpoint)
             .is_some_and(|bound| match endpoint {
                 Endpoint::Inet(_) => birth(&bound.options) == birth(options),
-                Endpoint::Unix(_) => true,
+                Endpoint::Unix(_) => bound.file.as_ref().is_some_and(SocketFile::is_in_place),
             })
     }
 
@@ -202,6 +214,16 @@ impl Sockets {
         moves
     }
 
+    /// Descriptors that the listening sockets take.
+    pub(super) fn descriptors(&self) -> u64 {
+        // Each worker has one of its own beside ours.
+        let sockets = self
+            .bound
+            .values()
+            .map(|bound| 2 * bound.sockets.len() as u64);
+        sockets.sum()
+    }
+
     /// Whether no worker accepts from a withdrawn socket any more.
     pub(super) fn all_dry(&mut self) -> bool {
         self.leaving.retain(|(_, socket)| socket.strong_count() > 0);
@@ -257,7 +279,7 @@ fn begin(
         sockets: fresh.sockets,
         listener: id,
         options: listener.socket,
-        _file: fresh.file,
+        file: fresh.file,
     }
 }
 

@@ -13,6 +13,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
@@ -60,6 +61,8 @@ struct Process {
     messages: Messages,
     metrics: Arc<Registry>,
     reloads: Arc<reload::Reloads>,
+    /// See [`Seat::sessions_max`](crate::worker::Seat::sessions_max).
+    sessions_max: Arc<AtomicU64>,
 }
 
 /// Drops the metrics of names that `snapshot` does not have and no session uses any more.
@@ -115,6 +118,8 @@ impl Process {
     ) {
         self.registries.adopt(snapshot);
         let moves = move_sockets(&mut self.sockets, snapshot);
+        let sessions_max = start::sessions_max_beside(self.sockets.descriptors());
+        self.sessions_max.store(sessions_max, Ordering::Relaxed);
         self.current.store(Arc::clone(snapshot));
         self.tell(snapshot, moves);
         forget_unused(&self.metrics, snapshot);

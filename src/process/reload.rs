@@ -2,6 +2,7 @@
 //! force by steps that cannot fail. A rejected configuration changes nothing at all.
 
 use std::fmt::Write;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::Process;
 use super::start::{bind_admin, host_names, read_token};
 use crate::admin::Reloaded;
 use crate::admin::socket::AdminSocket;
-use crate::config::model::{Admin, Model};
+use crate::config::model::{Admin, Log, Model};
 use crate::config::{self, Checked};
 use crate::log::writer::{self, Writer};
 
@@ -31,7 +32,7 @@ struct Ready {
     changes: Vec<String>,
     token: Option<String>,
     admin: AdminChange,
-    log: writer::Prepared,
+    log: Option<writer::Prepared>,
     sockets: super::listeners::Prepared,
 }
 
@@ -68,9 +69,10 @@ impl Process {
         let model = keep_fixed(model, running);
         let text = |what: &dyn std::fmt::Display| format!("{}: {what}\n", source.display());
         let token = read_token(&model.admin).map_err(|error| text(&error))?;
-        let log = Writer::prepare(&model.log).map_err(|error| text(&error))?;
         let admin = prepare_admin(&model.admin, &running.admin).map_err(|error| text(&error))?;
         let sockets = self.sockets.prepare(&model).map_err(|fault| text(&fault))?;
+        // Last, because what it may create, a file, is not taken back.
+        let log = prepare_log(&model.log, &running.log).map_err(|error| text(&error))?;
         Ok(Ready {
             warnings: warnings.render(false),
             changes,
@@ -94,7 +96,9 @@ impl Process {
         self.swap(&Arc::new(snapshot), |held, snapshot| {
             held.commit(sockets, snapshot)
         });
-        self.log.commit(ready.log);
+        if let Some(log) = ready.log {
+            self.log.commit(log);
+        }
         self.messages.set_level(model.log.level);
         *self.surface.token.write() = ready.token;
         if let AdminChange::Replace(socket) = ready.admin {
@@ -124,6 +128,14 @@ fn keep_fixed(mut model: Model, running: &Model) -> Model {
     model.global.pin = running.global.pin;
     model.global.driver = running.global.driver;
     model
+}
+
+/// A session log that goes on as it is is left alone: a half written line can still be completed.
+fn prepare_log(log: &Log, running: &Log) -> io::Result<Option<writer::Prepared>> {
+    let lines = |log: &Log| (log.sessions.clone(), log.format, log.on);
+    (lines(log) != lines(running))
+        .then(|| Writer::prepare(log))
+        .transpose()
 }
 
 fn prepare_admin(admin: &Admin, running: &Admin) -> Result<AdminChange, String> {

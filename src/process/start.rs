@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::Sender;
@@ -19,13 +19,13 @@ use crate::admin::socket::{self, AdminSocket};
 use crate::base::address::Address;
 use crate::base::limits::{DESCRIPTORS_RESERVED, PIPE_BYTES, PIPE_BYTES_ALL};
 use crate::config::model::{self, Admin, Model};
-use crate::config::{Checked, Machine};
+use crate::config::{Checked, Machine, Report};
 use crate::control::{Control, Event};
 use crate::log::messages::Messages;
 use crate::log::writer::Writer;
 use crate::metrics::Registry;
 use crate::snapshot::{Answers, Registries, Snapshot};
-use crate::sys::process::{allowed_cores, raise_descriptor_limit};
+use crate::sys::process::{allowed_cores, descriptor_limit, raise_descriptor_limit};
 use crate::worker::Seat;
 use crate::worker::mailbox::mailbox;
 use crate::worker::runtime::{self, Driver};
@@ -69,13 +69,8 @@ pub(super) fn start(
 ) -> Result<Process, StartFault> {
     let other = StartFault::other;
     let messages = Messages::install(model.log.level).map_err(|e| other("messages", &e))?;
-    if !warnings.is_empty() {
-        tracing::warn!(
-            "the configuration is valid, but:\n{}",
-            warnings.render(false)
-        );
-    }
-    let descriptors = raise_descriptor_limit();
+    warn(&warnings);
+    raise_descriptor_limit();
     let driver = choose_driver(model.global.driver)?;
     let token = read_token(&model.admin).map_err(StartFault::Other)?;
     let log = Writer::start(&model.log).map_err(|e| other("session log", &e))?;
@@ -109,9 +104,10 @@ pub(super) fn start(
     current.store(Arc::clone(&snapshot));
 
     let moves = sockets.commit(prepared, &snapshot);
+    let sessions_max = Arc::new(AtomicU64::new(sessions_max_beside(sockets.descriptors())));
     let crew = Crew {
         driver,
-        sessions_max: sessions_max(descriptors, &moves),
+        sessions_max: &sessions_max,
         snapshot: &snapshot,
         metrics: &metrics,
         log: &log,
@@ -142,23 +138,30 @@ pub(super) fn start(
         messages,
         metrics,
         reloads,
+        sessions_max,
     })
 }
 
-/// How many sessions there are descriptors for, two each.
-fn sessions_max(descriptors: u64, moves: &Moves) -> u64 {
-    // Each worker holds a socket of its own beside the process's.
-    let listening: usize = moves.listen.iter().map(|sockets| 2 * sockets.len()).sum();
+fn warn(warnings: &Report) {
+    if !warnings.is_empty() {
+        let text = warnings.render(false);
+        tracing::warn!("the configuration is valid, but:\n{text}");
+    }
+}
+
+/// How many sessions there are descriptors for, two each, beside those of listening sockets.
+pub(super) fn sessions_max_beside(listening: u64) -> u64 {
+    let descriptors = descriptor_limit();
     // Under a low limit not every pipe is worth a session: without one, bytes are copied.
     let pipes = (2 * PIPE_BYTES_ALL / PIPE_BYTES) as u64;
-    let taken = DESCRIPTORS_RESERVED + listening as u64 + pipes.min(descriptors / 8);
+    let taken = DESCRIPTORS_RESERVED + listening + pipes.min(descriptors / 8);
     (descriptors.saturating_sub(taken) / 2).max(1)
 }
 
 /// What all workers start with.
 struct Crew<'a> {
     driver: Driver,
-    sessions_max: u64,
+    sessions_max: &'a Arc<AtomicU64>,
     snapshot: &'a Arc<Snapshot>,
     metrics: &'a Arc<Registry>,
     log: &'a Writer,
@@ -174,7 +177,7 @@ impl Crew<'_> {
             let seat = Seat {
                 index,
                 workers: global.workers,
-                sessions_max: self.sessions_max,
+                sessions_max: Arc::clone(self.sessions_max),
                 snapshot: Arc::clone(self.snapshot),
                 metrics: Arc::clone(self.metrics),
                 log: self.log.session_log(),

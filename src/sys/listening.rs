@@ -170,6 +170,12 @@ fn unix_socket() -> io::Result<Socket> {
 }
 
 impl SocketFile {
+    /// Whether it is still there for clients to find.
+    pub fn is_in_place(&self) -> bool {
+        fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -178,9 +184,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
-        if ours {
+        if self.is_in_place() {
             // Whoever finds the file left over replaces it, so a failure here harms nobody.
             let _ = fs::remove_file(&self.path);
         }

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "the one place for it")]
 
+pub mod file;
 pub mod filter;
 pub mod listening;
 pub mod pipe;

@@ -25,18 +25,20 @@ pub fn pin_to(core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Raises the descriptor limit as far as it goes; returns the limit then in force.
-pub fn raise_descriptor_limit() -> u64 {
+/// Raises the descriptor limit as far as it goes.
+pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    let granted = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    granted.unwrap_or(u64::MAX)
+    // Where that is refused, the limit stays what it is, and is asked for wherever it matters.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
+/// Descriptors that the process may have open.
+pub fn descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Descriptors that are open now.

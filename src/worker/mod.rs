@@ -13,6 +13,7 @@ mod tick;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::clock::{Instant, now};
 use crate::base::random::Random;
@@ -33,8 +34,9 @@ pub struct Seat {
     pub workers: usize,
     /// The snapshot to begin with.
     pub snapshot: Arc<Snapshot>,
-    /// Sessions that all workers together may have open.
-    pub sessions_max: u64,
+    /// Sessions that all workers together may have open. The process writes it when sockets come or
+    /// go; a value that is a moment old does no harm, so relaxed.
+    pub sessions_max: Arc<AtomicU64>,
     /// Counters of all workers.
     pub metrics: Arc<Registry>,
     /// Where session lines go.
@@ -44,7 +46,7 @@ pub struct Seat {
 /// One worker's state, shared by its tasks.
 struct Worker {
     index: usize,
-    sessions_max: u64,
+    sessions_max: Arc<AtomicU64>,
     metrics: Arc<Registry>,
     lane: Lane,
     sessions: RefCell<Wheel<Rc<Link>>>,
@@ -82,7 +84,8 @@ impl Worker {
     /// How many more sessions the process has descriptors for. The other workers' counts may be a
     /// moment old, which the descriptors kept in reserve make up for.
     fn room(&self) -> u64 {
-        self.sessions_max.saturating_sub(self.metrics.sessions())
+        let most = self.sessions_max.load(Ordering::Relaxed);
+        most.saturating_sub(self.metrics.sessions())
     }
 
     fn cells(&self) -> &WorkerCells {

@@ -396,3 +396,17 @@ fn limit_descriptors(command: &mut Command, limit: u64) {
     // SAFETY: the closure makes one system call, which is safe after fork.
     unsafe { command.pre_exec(set) };
 }
+
+#[test]
+fn a_unix_socket_whose_file_was_removed_is_made_anew_by_a_reload() {
+    let backend = Named::start("one");
+    let path = std::env::temp_dir().join(format!("ringlane-gone-{}.sock", std::process::id()));
+    let at = format!("unix:{}", path.display());
+    let configuration = service("a", &at, &[backend.address]);
+    let ringlane = Ringlane::start(&configuration);
+    fs::remove_file(&path).unwrap();
+    assert!(ringlane.reload(&configuration).status.success());
+    UnixStream::connect(&path).unwrap();
+    assert!(ringlane.stop().success());
+    assert!(!path.exists());
+}

@@ -383,3 +383,25 @@ fn names_of_the_hosts_file_need_no_server() {
     ));
     assert_eq!(Visit::to(front).backend, "local");
 }
+
+#[test]
+fn dead_backends_cost_no_client_once_they_are_known() {
+    let alive = Named::start("alive");
+    let front = address();
+    let backends = [address(), address(), address(), alive.address];
+    let ringlane = Ringlane::start(&service("p", front, &backends));
+    let begun = std::time::Instant::now();
+    let mut failed = 0;
+    // Long enough for the memory of the failures to run out three times.
+    while begun.elapsed() < std::time::Duration::from_millis(3_500) {
+        match Visit::try_to(front, None) {
+            Ok(visit) => visit.finish().unwrap(),
+            Err(_) => failed += 1,
+        }
+        thread::sleep(std::time::Duration::from_millis(10));
+    }
+    // The first client may meet all three.
+    assert!(failed <= 1, "{failed} clients failed");
+    let denied = ringlane.metric(r#"ringlane_retries_total{pool="p",outcome="denied"}"#);
+    assert_eq!(denied, Some(0.0));
+}

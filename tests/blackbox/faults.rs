@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use ringlane::base::clock::now;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use socket2::Socket;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::hanging::Hanging;
 use crate::support::{Echo, PATIENCE, Ringlane, address, eventually, loopback};
@@ -263,4 +263,51 @@ fn limit_descriptors(ringlane: &Ringlane, more: u64) {
         maximum: Some(limit),
     };
     prlimit(pid, Resource::Nofile, limit).unwrap();
+}
+
+#[test]
+fn answer_of_a_backend_that_closes_with_the_request_unread_arrives() {
+    let (listener, backend) = listener();
+    let (ringlane, front) = start("auto", &[backend], "");
+    for _ in 0..20 {
+        let mut client = connect(front);
+        let (mut served, _) = listener.accept().unwrap();
+        // While ringlane stands still, the backend answers, closes, and is sent more.
+        ringlane.signal(Signal::STOP);
+        served.write_all(b"413 too large").unwrap();
+        client.write_all(&[1; 100_000]).unwrap();
+        drop(served);
+        ringlane.signal(Signal::CONT);
+        let mut answer = Vec::new();
+        // The end may be a reset, once the answer is there.
+        let _ = client.read_to_end(&mut answer);
+        assert_eq!(answer, b"413 too large");
+    }
+}
+
+#[test]
+fn unix_backend_with_a_full_queue_is_waited_for() {
+    let path = std::env::temp_dir().join(format!("ringlane-queue-{}.sock", std::process::id()));
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    listener.listen(2).unwrap();
+    let front = address();
+    let ringlane = Ringlane::start(&format!(
+        "[[listener]]\nlisten = \"{front}\"\npool = \"p\"\n[pool.p]\nbackends = [\"unix:{}\"]\n",
+        path.display()
+    ));
+    let clients: Vec<_> = (0..30).map(|_| connect(front)).collect();
+    eventually("all have been accepted", || {
+        (ringlane.metric_sum("ringlane_accepted_total") == 30.0).then_some(())
+    });
+    for _ in &clients {
+        let (served, _) = listener.accept().unwrap();
+        served.send(b"welcome").unwrap();
+    }
+    for mut client in clients {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "welcome");
+    }
+    fs::remove_file(&path).unwrap();
 }

@@ -288,3 +288,22 @@ fn the_example_is_valid_and_its_print_is_its_own_print() {
     );
     fs::remove_file(&path).unwrap();
 }
+
+#[test]
+fn messages_that_nobody_reads_stop_nothing() {
+    let backend = Named::start("one");
+    let front = address();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let configuration = service("a", front, &[backend.address]);
+    let ringlane = Ringlane::start_as(&configuration, |command| {
+        command.stderr(Stdio::from(writer));
+    });
+    // Each rejection is a message of some hundred bytes, and a pipe takes 64 KiB.
+    ringlane.write("[pool.a]\nbackends = [\"nonsense:\"]\n");
+    for _ in 0..300 {
+        assert_eq!(ringlane.ask("POST", "/reload").unwrap().0, 422);
+    }
+    Visit::to(front).finish().unwrap();
+    assert!(ringlane.stop().success());
+    drop(reader);
+}

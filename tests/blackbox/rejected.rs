@@ -2,6 +2,9 @@
 
 use std::net::TcpListener;
 
+use rustix::fs::{Mode, mkfifoat};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 use crate::reload::{applied, reload_command, version};
 use crate::support::load::{Named, Visit, descriptors, listening_inodes, service};
 use crate::support::{Ringlane, address, binary, eventually};
@@ -112,4 +115,51 @@ fn what_cannot_be_had_is_rejected_by_name_and_changes_nothing() {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn more_addresses_than_descriptors_are_rejected_and_the_old_ones_served() {
+    let backend = Named::start("one");
+    let front = address();
+    let good = service("stable", front, &[backend.address]);
+    let ringlane = Ringlane::start(&good);
+    let limit = Rlimit {
+        current: Some(300),
+        maximum: Some(300),
+    };
+    let pid = Pid::from_raw(i32::try_from(ringlane.pid()).unwrap());
+    prlimit(pid, Resource::Nofile, limit).unwrap();
+    let many = format!(
+        "{good}[[listener]]\nlisten = \"{}:20000-20399\"\npool = \"stable\"\n",
+        front.ip()
+    );
+    ringlane.write(&many);
+    let output = reload_command(&ringlane);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(text(&output.stderr).contains("Too many open files"));
+    Visit::to(front).finish().unwrap();
+    ringlane.ask("GET", "/healthz").unwrap();
+}
+
+#[test]
+fn a_pipe_among_the_included_files_holds_up_nobody() {
+    let backend = Named::start("one");
+    let front = address();
+    let good = service("stable", front, &[backend.address]);
+    let ringlane = Ringlane::start(&good);
+    let pipe = ringlane.directory().join("pipe.toml");
+    mkfifoat(rustix::fs::CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    // Without a writer it is empty; with one that is silent it cannot be read.
+    let included = format!("include = [\"pipe.*\"]\n{good}");
+    ringlane.write(&included);
+    assert!(reload_command(&ringlane).status.success());
+    let _writer = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&pipe)
+        .unwrap();
+    let output = reload_command(&ringlane);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(text(&output.stderr).contains("a pipe into which nobody writes"));
+    assert!(ringlane.stop().success());
 }

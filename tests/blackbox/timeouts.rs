@@ -231,3 +231,20 @@ fn all_attempts_together_have_a_limit() {
     // Three times 300 ms would have been 900 ms.
     assert_eq!(line["attempts"], 3);
 }
+
+#[test]
+fn a_life_that_ends_in_the_middle_of_a_stream_ends_in_a_reset() {
+    let listener = TcpListener::bind(address()).unwrap();
+    let backend = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        while stream.write_all(&[7; 65_536]).is_ok() {}
+    });
+    let front = address();
+    let limits = "max_lifetime = \"400ms\", lifetime_jitter = \"0%\"";
+    let ringlane = Ringlane::start(&with_timeouts(front, backend, limits));
+    let mut client = TcpStream::connect(front).unwrap();
+    let error = io::copy(&mut client, &mut io::sink()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    ended(&ringlane, "lifetime", 400.0);
+}

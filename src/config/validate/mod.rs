@@ -14,6 +14,7 @@ use super::report::{Finding, Findings};
 use super::source::Place;
 use super::table::{Origin, Table, Value};
 use crate::base::address::Endpoint;
+use crate::base::limits::DESCRIPTORS_RESERVED;
 
 /// What a validation knows and finds.
 pub(crate) struct Check<'m> {
@@ -27,9 +28,6 @@ pub(crate) struct Check<'m> {
     pub(crate) warnings: Findings,
 }
 
-/// Descriptors that a process needs beside its listening sockets and sessions.
-const DESCRIPTORS_RESERVED: u64 = 64;
-
 impl Check<'_> {
     /// The model of `root`; of use only when no fault was found.
     pub(crate) fn model(&mut self, root: &Table) -> Model {
@@ -39,12 +37,13 @@ impl Check<'_> {
         let pools = self.pools(root);
         let listeners = self.listeners(root, admin.listen.as_ref().map(|at| (at, admin_place)));
         let listening: usize = listeners.iter().map(|listener| listener.listen.len()).sum();
-        let sockets = u64::try_from(listening * global.workers).unwrap_or(u64::MAX);
+        // The process and the worker have one each.
+        let sockets = u64::try_from(2 * listening * global.workers).unwrap_or(u64::MAX);
         let descriptors = self.machine.descriptors;
         if sockets.saturating_add(DESCRIPTORS_RESERVED) > descriptors {
             let message = format!(
                 "the descriptor limit is too low, got {descriptors}, \
-                 expected more than one for each of {sockets} listening sockets"
+                 expected more than the {sockets} that listening sockets take"
             );
             self.warnings.push(Finding::at(root.place, message));
         }
