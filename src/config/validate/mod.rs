@@ -12,6 +12,7 @@ use super::choices::{DRIVERS, FORMATS, LEVELS, LOG_ONS, meaning};
 use super::model::{Admin, Global, Log, Model, SessionLog, Shutdown};
 use super::report::{Finding, Findings};
 use super::source::Place;
+use super::suggest::Advice;
 use super::table::{Origin, Table, Value};
 use crate::base::address::Endpoint;
 
@@ -25,6 +26,8 @@ pub(crate) struct Check<'m> {
     pub(crate) faults: Findings,
     /// What is probably not meant.
     pub(crate) warnings: Findings,
+    /// What else names could have been meant.
+    pub(crate) advice: Advice,
 }
 
 /// Descriptors that a process needs beside its listening sockets and sessions.
