@@ -21,6 +21,8 @@ use tokio::sync::mpsc;
 
 use crate::admin::socket::AdminSocket;
 use crate::admin::{Reloaded, Surface};
+use crate::base::clock::now_coarse;
+use crate::base::seldom::Seldom;
 
 use names::Names;
 use server::Server;
@@ -201,18 +203,27 @@ fn spawn_watchdog(surface: Arc<Surface>) {
     let Some(interval) = sd_notify::watchdog_enabled() else {
         return;
     };
-    tokio::spawn(async move {
-        let mut ticks = tokio::time::interval((interval / 2).max(Duration::from_millis(1)));
-        loop {
-            ticks.tick().await;
-            if (surface.healthy)().is_ok()
-                && let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog])
-            {
-                tracing::warn!("watchdog: {error}");
-                return;
-            }
+    let tell = || sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+    tokio::spawn(keep_alive(interval, surface, tell));
+}
+
+/// Goes on after a failure: systemd would take the silence for a stuck process and restart it.
+async fn keep_alive(
+    interval: Duration,
+    surface: Arc<Surface>,
+    tell: impl Fn() -> io::Result<()> + Send,
+) {
+    let mut ticks = tokio::time::interval((interval / 2).max(Duration::from_millis(1)));
+    let mut seldom = Seldom::default();
+    loop {
+        ticks.tick().await;
+        if (surface.healthy)().is_ok()
+            && let Err(error) = tell()
+            && seldom.is_due(now_coarse())
+        {
+            tracing::warn!("watchdog: {error}");
         }
-    });
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod admin;
 mod dns;
 mod resolve;
 mod signals;
+mod watchdog;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
