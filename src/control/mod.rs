@@ -45,11 +45,32 @@ pub enum Event {
     Stop,
     /// SIGUSR1: the log files have been moved away.
     ReopenLogs,
-    /// The addresses of some name have changed.
-    Resolved {
-        /// All names that [`Control::resolve`] was last given, as far as they are known.
-        answers: Answers,
-    },
+    /// The addresses of some name have changed: all names that [`Control::resolve`] was last given, as
+    /// far as they are known.
+    Resolved(Resolved),
+}
+
+/// A table of addresses, and when it was made. An event may wait while [`Control::resolve`] returns a
+/// newer one.
+#[derive(Clone, Debug, Default)]
+pub struct Resolved {
+    /// Greater than that of any table made before.
+    pub sequence: u64,
+    /// The addresses.
+    pub table: Answers,
+}
+
+impl Resolved {
+    /// Takes over what `other` says, if that is newer; says whether it was. A name that `other` lacks
+    /// has no addresses any more and keeps its last ones.
+    pub fn renew(&mut self, other: Self) -> bool {
+        let is_newer = other.sequence > self.sequence;
+        if is_newer {
+            self.sequence = other.sequence;
+            self.table.extend(other.table);
+        }
+        is_newer
+    }
 }
 
 /// The main thread's hold on the control thread.
@@ -65,7 +86,7 @@ enum Command {
     Resolve {
         names: Vec<Arc<str>>,
         within: Duration,
-        reply: channel::Sender<Answers>,
+        reply: channel::Sender<Resolved>,
     },
     Nameservers(Vec<SocketAddr>),
     Stop,
@@ -117,7 +138,7 @@ impl Control {
     ///
     /// A name that is left out is forgotten; while a reload may still be rejected, ask for the
     /// names of both configurations.
-    pub fn resolve(&self, names: Vec<Arc<str>>, within: Duration) -> Answers {
+    pub fn resolve(&self, names: Vec<Arc<str>>, within: Duration) -> Resolved {
         let (reply, answers) = channel::bounded(1);
         self.command(Command::Resolve {
             names,
