@@ -34,6 +34,26 @@ fn every_configuration_in_the_readme_is_valid_and_without_warnings() {
 }
 
 #[test]
+fn the_readme_shows_a_change_as_the_program_words_it() {
+    let machine = Machine {
+        cores: 4,
+        somaxconn: 4096,
+        descriptors: 1 << 20,
+    };
+    let model = |weight: u32| {
+        let text = format!(
+            "[[listener]]\nlisten = \"127.0.0.1:80\"\npool = \"http\"\n[pool.http]\nbackend = \
+             [{{ name = \"red\", address = \"127.0.0.1:81\", weight = {weight} }}]\n"
+        );
+        config::parse("red.toml", &text, &machine).unwrap().model
+    };
+    let changes = config::diff(&model(1), &model(5));
+    assert_eq!(changes.len(), 1);
+    let shown = format!("\n  {}\n", changes[0]);
+    assert!(read("README.md").contains(&shown), "{shown}");
+}
+
+#[test]
 fn the_manual_explains_every_metric_and_no_other() {
     let page = read("src/manual/operations.md");
     let explained = rows(&page)

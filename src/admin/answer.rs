@@ -100,6 +100,7 @@ pub fn reloaded(result: Reloaded) -> Answer {
         }
         Reloaded::Rejected { report } => Answer::text(StatusCode::UNPROCESSABLE_ENTITY, report),
         Reloaded::Busy => Answer::line(StatusCode::CONFLICT, "another reload is under way"),
+        Reloaded::Stopping => Answer::line(StatusCode::SERVICE_UNAVAILABLE, "ringlane is stopping"),
     }
 }
 
@@ -329,5 +330,6 @@ mod tests {
             (422, "ringlane.toml:1:1: no\n")
         );
         assert_eq!(reloaded(Reloaded::Busy).status.as_u16(), 409);
+        assert_eq!(reloaded(Reloaded::Stopping).status.as_u16(), 503);
     }
 }

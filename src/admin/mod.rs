@@ -47,6 +47,8 @@ pub enum Reloaded {
     },
     /// Another reload is under way.
     Busy,
+    /// The process is ending: nothing is reloaded any more.
+    Stopping,
 }
 
 impl fmt::Debug for Surface {

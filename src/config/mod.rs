@@ -32,6 +32,7 @@ pub use print::print;
 pub use report::Report;
 use report::{Findings, Severity};
 pub use schema::schema;
+use suggest::Advice;
 use validate::Check;
 
 /// Facts about the machine that defaults and warnings depend on.
@@ -80,6 +81,7 @@ fn check(gathered: Gathered, machine: &Machine) -> Result<Checked, Report> {
         pools,
         faults: gathered.faults,
         warnings,
+        advice: Advice::default(),
     };
     let model = check.model(&root);
     if !check.faults.is_empty() {

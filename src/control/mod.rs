@@ -21,6 +21,8 @@ use tokio::sync::mpsc;
 
 use crate::admin::socket::AdminSocket;
 use crate::admin::{Reloaded, Surface};
+use crate::base::clock::now_coarse;
+use crate::base::seldom::Seldom;
 
 use names::Names;
 use server::Server;
@@ -43,11 +45,32 @@ pub enum Event {
     Stop,
     /// SIGUSR1: the log files have been moved away.
     ReopenLogs,
-    /// The addresses of some name have changed.
-    Resolved {
-        /// All names that [`Control::resolve`] was last given, as far as they are known.
-        answers: Answers,
-    },
+    /// The addresses of some name have changed: all names that [`Control::resolve`] was last given, as
+    /// far as they are known.
+    Resolved(Resolved),
+}
+
+/// A table of addresses, and when it was made. An event may wait while [`Control::resolve`] returns a
+/// newer one.
+#[derive(Clone, Debug, Default)]
+pub struct Resolved {
+    /// Greater than that of any table made before.
+    pub sequence: u64,
+    /// The addresses.
+    pub table: Answers,
+}
+
+impl Resolved {
+    /// Takes over what `other` says, if that is newer; says whether it was. A name that `other` lacks
+    /// has no addresses any more and keeps its last ones.
+    pub fn renew(&mut self, other: Self) -> bool {
+        let is_newer = other.sequence > self.sequence;
+        if is_newer {
+            self.sequence = other.sequence;
+            self.table.extend(other.table);
+        }
+        is_newer
+    }
 }
 
 /// The main thread's hold on the control thread.
@@ -63,7 +86,7 @@ enum Command {
     Resolve {
         names: Vec<Arc<str>>,
         within: Duration,
-        reply: channel::Sender<Answers>,
+        reply: channel::Sender<Resolved>,
     },
     Nameservers(Vec<SocketAddr>),
     Stop,
@@ -115,7 +138,7 @@ impl Control {
     ///
     /// A name that is left out is forgotten; while a reload may still be rejected, ask for the
     /// names of both configurations.
-    pub fn resolve(&self, names: Vec<Arc<str>>, within: Duration) -> Answers {
+    pub fn resolve(&self, names: Vec<Arc<str>>, within: Duration) -> Resolved {
         let (reply, answers) = channel::bounded(1);
         self.command(Command::Resolve {
             names,
@@ -201,18 +224,27 @@ fn spawn_watchdog(surface: Arc<Surface>) {
     let Some(interval) = sd_notify::watchdog_enabled() else {
         return;
     };
-    tokio::spawn(async move {
-        let mut ticks = tokio::time::interval((interval / 2).max(Duration::from_millis(1)));
-        loop {
-            ticks.tick().await;
-            if (surface.healthy)().is_ok()
-                && let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog])
-            {
-                tracing::warn!("watchdog: {error}");
-                return;
-            }
+    let tell = || sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+    tokio::spawn(keep_alive(interval, surface, tell));
+}
+
+/// Goes on after a failure: systemd would take the silence for a stuck process and restart it.
+async fn keep_alive(
+    interval: Duration,
+    surface: Arc<Surface>,
+    tell: impl Fn() -> io::Result<()> + Send,
+) {
+    let mut ticks = tokio::time::interval((interval / 2).max(Duration::from_millis(1)));
+    let mut seldom = Seldom::default();
+    loop {
+        ticks.tick().await;
+        if (surface.healthy)().is_ok()
+            && let Err(error) = tell()
+            && seldom.is_due(now_coarse())
+        {
+            tracing::warn!("watchdog: {error}");
         }
-    });
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::directory::{Directory, Family, Found};
-use super::{Answers, EVENTS_RETRY, Event};
+use super::{EVENTS_RETRY, Event, Resolved};
 
 /// Names that are looked up at once; the others wait their turn.
 pub(super) const LOOKUPS_MAX: usize = 64;
@@ -28,6 +28,8 @@ pub(super) struct Names {
     waiting: Option<Waiting>,
     /// When to send the table that has changed.
     publish_at: Option<Instant>,
+    /// Tables made so far.
+    sequence: u64,
     events: channel::Sender<Event>,
 }
 
@@ -43,7 +45,7 @@ struct Entry {
 
 struct Waiting {
     until: Instant,
-    reply: channel::Sender<Answers>,
+    reply: channel::Sender<Resolved>,
 }
 
 /// What the tasks share.
@@ -76,6 +78,7 @@ impl Names {
             updates,
             waiting: None,
             publish_at: None,
+            sequence: 0,
             events,
         }
     }
@@ -86,7 +89,7 @@ impl Names {
         &mut self,
         wanted: Vec<Arc<str>>,
         within: Duration,
-        reply: channel::Sender<Answers>,
+        reply: channel::Sender<Resolved>,
     ) {
         let kept: HashSet<&Arc<str>> = wanted.iter().collect();
         self.entries.retain(|name, _| kept.contains(name));
@@ -167,19 +170,23 @@ impl Names {
             self.publish_at = None;
             return;
         }
-        let answers = self.table();
-        self.publish_at = match self.events.try_send(Event::Resolved { answers }) {
+        let resolved = self.table();
+        self.publish_at = match self.events.try_send(Event::Resolved(resolved)) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => None,
             Err(TrySendError::Full(_)) => Some(Instant::now() + EVENTS_RETRY),
         };
     }
 
-    fn table(&self) -> Answers {
-        self.entries
-            .iter()
-            .filter(|(_, entry)| !entry.addresses.is_empty())
-            .map(|(name, entry)| (Arc::clone(name), entry.addresses.clone()))
-            .collect()
+    fn table(&mut self) -> Resolved {
+        self.sequence += 1;
+        let known = self.entries.iter();
+        let known = known.filter(|(_, entry)| !entry.addresses.is_empty());
+        Resolved {
+            sequence: self.sequence,
+            table: known
+                .map(|(name, entry)| (Arc::clone(name), entry.addresses.clone()))
+                .collect(),
+        }
     }
 }
 

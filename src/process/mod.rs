@@ -21,11 +21,11 @@ use crossbeam::channel::{Receiver, bounded};
 
 use crate::admin::Surface;
 use crate::config::{Checked, Machine};
-use crate::control::{Control, Event};
+use crate::control::{Control, Event, Resolved};
 use crate::log::messages::Messages;
 use crate::log::writer::Writer;
 use crate::metrics::Registry;
-use crate::snapshot::{Answers, Registries, Snapshot};
+use crate::snapshot::{Registries, Snapshot};
 use crate::worker::mailbox::{Adoption, Mailbox, Message};
 use listeners::{Moves, Sockets};
 
@@ -52,7 +52,7 @@ struct Process {
     /// The snapshot in force: written here, read by the admin listener. Workers get theirs by message,
     /// together with their sockets.
     current: Arc<ArcSwap<Snapshot>>,
-    answers: Answers,
+    answers: Resolved,
     sockets: Sockets,
     workers: Vec<Seated>,
     control: Control,
@@ -90,7 +90,7 @@ impl Process {
                         let _ = reply.try_send(outcome);
                     }
                 }
-                Event::Resolved { answers } => self.resolved(answers),
+                Event::Resolved(resolved) => self.resolved(resolved),
                 Event::ReopenLogs => self.log.reopen(),
                 Event::Stop => break,
             }
@@ -99,14 +99,16 @@ impl Process {
     }
 
     /// New addresses for the same configuration.
-    fn resolved(&mut self, answers: Answers) {
-        // The event may be older than the last reload: names that it lacks keep their answers.
-        self.answers.extend(answers);
+    fn resolved(&mut self, resolved: Resolved) {
+        // The event may have waited while a reload was told what came after it.
+        if !self.answers.renew(resolved) {
+            return;
+        }
         let current = self.current.load();
         let model = Arc::clone(&current.model);
         let snapshot = self
             .registries
-            .build(model, &self.answers, current.version + 1);
+            .build(model, &self.answers.table, current.version + 1);
         self.swap(&Arc::new(snapshot), |sockets, _| sockets.keep_all());
     }
 

@@ -91,7 +91,7 @@ impl Process {
         let version = self.current.load().version + 1;
         let snapshot = self
             .registries
-            .build(Arc::clone(&model), &self.answers, version);
+            .build(Arc::clone(&model), &self.answers.table, version);
         let sockets = ready.sockets;
         self.swap(&Arc::new(snapshot), |held, snapshot| {
             held.commit(sockets, snapshot)

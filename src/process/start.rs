@@ -99,7 +99,7 @@ pub(super) fn start(
     let control = Control::start(&model.global.nameservers, Arc::clone(&surface), events)
         .map_err(|e| other("control thread", &e))?;
     let answers = control.resolve(host_names(&model), RESOLVE_WAIT);
-    let snapshot = Arc::new(registries.build(Arc::clone(&model), &answers, 1));
+    let snapshot = Arc::new(registries.build(Arc::clone(&model), &answers.table, 1));
     registries.adopt(&snapshot);
     current.store(Arc::clone(&snapshot));
 

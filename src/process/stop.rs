@@ -80,7 +80,7 @@ impl Process {
                 Ok(Event::ReopenLogs) => self.log.reopen(),
                 Ok(Event::Reload { reply: Some(reply) }) => {
                     // Who asked may have gone.
-                    let _ = reply.try_send(Reloaded::Busy);
+                    let _ = reply.try_send(Reloaded::Stopping);
                 }
                 Ok(Event::Reload { reply: None } | Event::Resolved { .. })
                 | Err(RecvTimeoutError::Timeout) => {}

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{RecvTimeoutError, Sender, TrySendError, bounded};
 use parking_lot::RwLock;
 
 use super::forget_unused;
@@ -99,9 +99,15 @@ fn healthy(metrics: &Registry) -> Result<(), String> {
 /// Has the main thread reload, and waits for what comes of it.
 fn ask_for_reload(events: &Sender<Event>) -> Reloaded {
     let (reply, outcome) = bounded(1);
-    let asked = events.try_send(Event::Reload { reply: Some(reply) });
-    if asked.is_err() {
-        return Reloaded::Busy;
+    match events.try_send(Event::Reload { reply: Some(reply) }) {
+        Ok(()) => {}
+        Err(TrySendError::Full(_)) => return Reloaded::Busy,
+        Err(TrySendError::Disconnected(_)) => return Reloaded::Stopping,
     }
-    outcome.recv_timeout(RELOAD_WAIT).unwrap_or(Reloaded::Busy)
+    match outcome.recv_timeout(RELOAD_WAIT) {
+        Ok(outcome) => outcome,
+        Err(RecvTimeoutError::Timeout) => Reloaded::Busy,
+        // The main thread has ended with the request in its channel.
+        Err(RecvTimeoutError::Disconnected) => Reloaded::Stopping,
+    }
 }

@@ -41,6 +41,8 @@ fn readiness_fails_before_accepting_ends() {
         (ringlane.ask("GET", "/ready").unwrap().0 == 503).then_some(())
     });
     assert_eq!(ringlane.ask("GET", "/healthz").unwrap().0, 200);
+    let refused = ringlane.ask("POST", "/reload").unwrap();
+    assert_eq!(refused, (503, "ringlane is stopping\n".to_owned()));
     load.more(20);
     assert!(begun.elapsed() < Duration::from_secs(1), "too slow to tell");
     assert_eq!(load.end(), Vec::<String>::new());

@@ -10,7 +10,6 @@ use crate::config::choices::{RELAYS, meaning};
 use crate::config::model::{Keepalive, Listener, SocketOptions, Timeouts};
 use crate::config::report::Finding;
 use crate::config::source::Place;
-use crate::config::suggest::did_you_mean;
 use crate::config::table::{Origin, Table, Value};
 
 /// Addresses of all listeners together; each costs a socket on every worker.
@@ -120,7 +119,7 @@ impl Check<'_> {
             let message =
                 format!("no such pool, got \"{pool}\", expected the NAME of a [pool.NAME] table");
             let names = known.iter().map(|(_, name, _)| name.as_ref());
-            Finding::at(entry.place, message).help(did_you_mean(pool, names, '"'))
+            Finding::at(entry.place, message).help(self.advice.did_you_mean(pool, names, '"'))
         });
     }
 

@@ -12,6 +12,7 @@ use super::choices::{DRIVERS, FORMATS, LEVELS, LOG_ONS, meaning};
 use super::model::{Admin, Global, Log, Model, SessionLog, Shutdown};
 use super::report::{Finding, Findings};
 use super::source::Place;
+use super::suggest::Advice;
 use super::table::{Origin, Table, Value};
 use crate::base::address::Endpoint;
 use crate::base::limits::DESCRIPTORS_RESERVED;
@@ -26,6 +27,8 @@ pub(crate) struct Check<'m> {
     pub(crate) faults: Findings,
     /// What is probably not meant.
     pub(crate) warnings: Findings,
+    /// What else names could have been meant.
+    pub(crate) advice: Advice,
 }
 
 impl Check<'_> {

@@ -4,6 +4,7 @@ mod admin;
 mod dns;
 mod resolve;
 mod signals;
+mod watchdog;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use crossbeam::channel::Receiver;
 use parking_lot::RwLock;
 
-use super::{Answers, Event};
+use super::{Answers, Event, Resolved};
 use crate::admin::{Reloaded, Surface};
 
 /// Longer than anything here takes; only a test that fails waits for it.
@@ -30,9 +31,13 @@ fn surface(reload: impl Fn() -> Reloaded + Send + Sync + 'static) -> Arc<Surface
 
 /// The next table; signals that other tests raise are skipped.
 fn next_answers(events: &Receiver<Event>) -> Answers {
+    next_resolved(events).table
+}
+
+fn next_resolved(events: &Receiver<Event>) -> Resolved {
     loop {
-        if let Event::Resolved { answers } = events.recv_timeout(DEADLINE).unwrap() {
-            return answers;
+        if let Event::Resolved(resolved) = events.recv_timeout(DEADLINE).unwrap() {
+            return resolved;
         }
     }
 }

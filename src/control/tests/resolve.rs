@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam::channel::{self, Receiver};
 
 use super::dns::{Server, Zone};
-use super::{DEADLINE, next_answers, surface};
+use super::{DEADLINE, next_answers, next_resolved, surface};
 use crate::admin::Reloaded;
 use crate::base::clock;
 use crate::control::{Control, Event};
@@ -34,7 +34,9 @@ fn all_addresses_of_both_families_are_found_once_and_in_order() {
     server.set("both.test", Zone::Addresses(mixed, 60));
     server.set("six.test", Zone::Addresses(ips(&["fd00::3"]), 60));
     let (control, _events) = start(&server);
-    let found = control.resolve(names(&["both.test", "six.test", "no.test"]), DEADLINE);
+    let found = control
+        .resolve(names(&["both.test", "six.test", "no.test"]), DEADLINE)
+        .table;
     assert_eq!(found.len(), 2, "{found:?}");
     assert_eq!(
         found["both.test"],
@@ -87,7 +89,7 @@ fn old_answers_outlive_a_failure_and_give_way_to_new_ones() {
     server.set("db.test", Zone::Broken);
     server.wait_for("db.test");
     server.wait_for("db.test");
-    let kept = control.resolve(names(&["db.test"]), Duration::ZERO);
+    let kept = control.resolve(names(&["db.test"]), Duration::ZERO).table;
     assert_eq!(kept["db.test"], ips(&["10.0.0.1"]));
     assert!(
         !events
@@ -105,7 +107,7 @@ fn one_family_that_fails_does_not_hide_the_other() {
     let both = ips(&["10.0.0.1", "fd00::1"]);
     server.set("half.test", Zone::OnlyV4(ips(&["10.0.0.1"]), 1));
     let (control, events) = start(&server);
-    let found = control.resolve(names(&["half.test"]), DEADLINE);
+    let found = control.resolve(names(&["half.test"]), DEADLINE).table;
     assert_eq!(found["half.test"], ips(&["10.0.0.1"]));
     server.set("half.test", Zone::Addresses(both, 1));
     assert_eq!(
@@ -128,10 +130,12 @@ fn a_silent_server_holds_up_nobody_longer_than_asked() {
     let (control, events) = start(&server);
     control.resolve(names(&["quick.test"]), DEADLINE);
     let began = clock::now();
-    let found = control.resolve(
-        names(&["quick.test", "slow.test"]),
-        Duration::from_millis(300),
-    );
+    let found = control
+        .resolve(
+            names(&["quick.test", "slow.test"]),
+            Duration::from_millis(300),
+        )
+        .table;
     let took = clock::now() - began;
     assert!(took >= Duration::from_millis(300), "{took:?}");
     assert!(took < Duration::from_secs(2), "{took:?}");
@@ -151,10 +155,10 @@ fn known_names_are_answered_from_memory_and_others_forgotten() {
     let (control, _events) = start(&server);
     control.resolve(names(&["a.test", "b.test"]), DEADLINE);
     server.set("a.test", Zone::Silent);
-    let found = control.resolve(names(&["a.test"]), DEADLINE);
+    let found = control.resolve(names(&["a.test"]), DEADLINE).table;
     assert_eq!(found.len(), 1);
     assert_eq!(found["a.test"], ips(&["10.0.0.1"]));
-    assert!(control.resolve(Vec::new(), DEADLINE).is_empty());
+    assert!(control.resolve(Vec::new(), DEADLINE).table.is_empty());
     control.stop();
 }
 
@@ -187,5 +191,28 @@ fn a_table_that_finds_the_channel_full_is_sent_later() {
     control.resolve(names(&["db.test", "no.test"]), DEADLINE);
     server.set("db.test", Zone::Addresses(ips(&["10.0.0.3"]), 1));
     assert_eq!(next_answers(&events)["db.test"], ips(&["10.0.0.3"]));
+    control.stop();
+}
+
+#[test]
+fn an_event_that_waited_does_not_undo_a_later_answer() {
+    let server = Server::start();
+    server.set("db.test", Zone::Addresses(ips(&["10.0.0.1"]), 1));
+    let (control, events) = start(&server);
+    let mut known = control.resolve(names(&["db.test"]), DEADLINE);
+    server.set("db.test", Zone::Addresses(ips(&["10.0.0.2"]), 1));
+    let waited = next_resolved(&events);
+    // Meanwhile a reload is told of the third address.
+    server.set("db.test", Zone::Addresses(ips(&["10.0.0.3"]), 1));
+    while known.table["db.test"] != ips(&["10.0.0.3"]) {
+        server.wait_for("db.test");
+        known = control.resolve(names(&["db.test"]), DEADLINE);
+    }
+    assert!(!known.renew(waited));
+    assert_eq!(known.table["db.test"], ips(&["10.0.0.3"]));
+    server.set("db.test", Zone::Addresses(ips(&["10.0.0.4"]), 1));
+    // An event of the third address may still be waiting.
+    while !known.renew(next_resolved(&events)) {}
+    assert_eq!(known.table["db.test"], ips(&["10.0.0.4"]));
     control.stop();
 }
