@@ -99,6 +99,7 @@ pub(super) fn start(
         reloads: Arc::clone(&reloads),
         log: Arc::clone(&log),
         driver,
+        source: source.clone(),
     };
     let surface = Arc::new(view.surface(token, events.clone()));
     let control = Control::start(&model.global.nameservers, Arc::clone(&surface), events)
