@@ -40,7 +40,10 @@ pub(super) struct Reload {
 
 /// Exits with 0 where the configuration is in use, with 2 where it has faults.
 pub(super) fn reload(flags: &Reload) -> ExitCode {
-    let file = flags.config.as_deref().unwrap_or(Path::new(CONFIG_FILE));
+    let file = flags
+        .config
+        .as_deref()
+        .unwrap_or_else(|| Path::new(CONFIG_FILE));
     let configured = admin(file);
     let listen = match &flags.admin {
         Some(named) => Ok(Some(named.clone())),
