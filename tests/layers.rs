@@ -42,57 +42,126 @@ const RUNTIMES: &[(&str, &[&str])] = &[
 ];
 
 const IMPURE_NAMES: &[&str] = &[
-    "monoio::",
-    "std::net::Tcp",
-    "Instant::now",
+    "monoio",
+    "tokio",
+    "socket2",
+    "rustix",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "UnixListener",
+    "UnixDatagram",
+    "std::fs",
+    "clock::now",
+    "now_coarse",
+    "now(",
     ".await",
     "async fn",
 ];
 
+/// What stands in `src` beside the modules with a layer.
+const WITHOUT_LAYER: &[&str] = &["main", "lib", "manual"];
+
 #[test]
-fn modules_name_only_lower_layers() {
-    let faults: Vec<String> = sources()
-        .iter()
-        .filter_map(|source| Some((source, source.module()?)))
-        .flat_map(|(source, from)| {
-            let named = named_modules(&source.code).into_iter();
-            named.filter_map(move |to| import_fault(source, from, &to))
-        })
-        .collect();
+fn the_source_keeps_the_rules() {
+    let faults: Vec<String> = sources().iter().flat_map(faults).collect();
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
 #[test]
-fn deciding_files_do_not_act() {
-    let mut faults = Vec::new();
-    for source in sources() {
-        if PURE.iter().any(|pure| source.path.starts_with(pure)) {
-            let named = IMPURE_NAMES
-                .iter()
-                .filter(|name| source.code.contains(**name));
-            faults
-                .extend(named.map(|name| format!("src/{}: pure, yet names `{name}`", source.path)));
-        }
-    }
+fn everything_in_the_source_has_a_layer() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let names = fs::read_dir(root).unwrap().map(|entry| {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        name.strip_suffix(".rs").unwrap_or(&name).to_owned()
+    });
+    let faults: Vec<String> = names.filter_map(|name| place_fault(&name)).collect();
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
 #[test]
-fn runtimes_stay_in_their_planes() {
+fn ways_around_the_rules_are_noticed() {
+    for (path, code) in [
+        ("balance/first.rs", "use crate::base::clock::now;"),
+        (
+            "balance/first.rs",
+            "use crate::base::clock::{Instant, now}; fn f() { now(); }",
+        ),
+        ("balance/first.rs", "use std::net::{IpAddr, UdpSocket};"),
+        ("balance/first.rs", "use std::os::unix::net::UnixStream;"),
+        ("balance/first.rs", "use std::{fs, net::IpAddr};"),
+        ("balance/first.rs", "use std::fs::read;"),
+        ("balance/first.rs", "use socket2::Socket;"),
+        ("balance/first.rs", "use rustix::io;"),
+        ("forward/dial.rs", "use super::super::worker;"),
+        ("forward/dial.rs", "use super::{super::worker};"),
+        ("forward/mod.rs", "use super::worker;"),
+        ("worker/accept.rs", "use tokio as t;"),
+        ("worker/accept.rs", "use {tokio::net};"),
+        ("forward/dial.rs", "use crate as c;"),
+        ("forward/dial.rs", "use crate::{self as c};"),
+        ("forward/dial.rs", "use {crate ::worker};"),
+        ("forward/dial.rs", "use crate:: { base, worker };"),
+    ] {
+        let source = Source::new(path.to_owned(), code);
+        assert!(!faults(&source).is_empty(), "{path}: {code}");
+    }
+    assert!(place_fault("sideways").is_some());
+}
+
+fn faults(source: &Source) -> Vec<String> {
+    let (path, code) = (&source.path, &source.code);
     let mut faults = Vec::new();
-    for source in sources() {
-        for (runtime, users) in RUNTIMES {
-            let named = source.code.contains(&format!("{runtime}::"));
-            if named
-                && !source
-                    .module()
-                    .is_some_and(|module| users.contains(&module))
-            {
-                faults.push(format!("src/{}: may not name `{runtime}`", source.path));
-            }
+    if let Some(from) = source.module() {
+        let named = named_modules(source).into_iter();
+        faults.extend(named.filter_map(|to| import_fault(source, from, &to)));
+    }
+    if names_word(code, "crate as") || code.contains("crate::{self") {
+        faults.push(format!(
+            "src/{path}: another name for the crate hides imports"
+        ));
+    }
+    if code.contains("super::super") || code.contains("super::{super") {
+        faults.push(format!(
+            "src/{path}: name it from the crate instead of `super::super`"
+        ));
+    }
+    if PURE.iter().any(|pure| path.starts_with(pure)) {
+        let named = IMPURE_NAMES.iter().filter(|name| names_word(code, name));
+        faults.extend(named.map(|name| format!("src/{path}: pure, yet names `{name}`")));
+        if code.contains("std::{") {
+            faults.push(format!(
+                "src/{path}: pure, so what it takes from std stands in lines"
+            ));
         }
     }
-    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    for (runtime, users) in RUNTIMES {
+        let may = source
+            .module()
+            .is_some_and(|module| users.contains(&module));
+        if !may && names_word(code, runtime) {
+            faults.push(format!("src/{path}: may not name `{runtime}`"));
+        }
+    }
+    faults
+}
+
+fn place_fault(name: &str) -> Option<String> {
+    let known = layer(name).is_some() || WITHOUT_LAYER.contains(&name);
+    (!known).then(|| format!("src/{name}: give it a layer"))
+}
+
+/// Whether `name` stands in `code`, not as a part of longer words.
+fn names_word(code: &str, name: &str) -> bool {
+    let is_ident = |c: char| c.is_alphanumeric() || c == '_';
+    let ends_inside = name.ends_with(is_ident);
+    let starts_inside = name.starts_with(is_ident);
+    code.match_indices(name).any(|(at, _)| {
+        let before = code[..at].ends_with(is_ident);
+        let after = code[at + name.len()..].starts_with(is_ident);
+        !(before && starts_inside || after && ends_inside)
+    })
 }
 
 #[test]
@@ -122,23 +191,45 @@ fn layer(module: &str) -> Option<usize> {
 struct Source {
     /// Relative to `src`.
     path: String,
-    /// Without comment lines, so that prose may mention any module.
+    /// Without comment lines, so that prose may mention any module, and with single spaces, none
+    /// around `::` and `{`.
     code: String,
 }
 
 impl Source {
+    fn new(path: String, text: &str) -> Self {
+        let code = without_comment_lines(text);
+        let mut code = code.split_whitespace().collect::<Vec<_>>().join(" ");
+        for mark in ["::", "{"] {
+            code = code
+                .replace(&format!(" {mark}"), mark)
+                .replace(&format!("{mark} "), mark);
+        }
+        Self { path, code }
+    }
+
     /// `worker/session.rs` belongs to `worker`; the crate roots belong to nothing.
     fn module(&self) -> Option<&str> {
         let first = self.path.split('/').next()?;
         let name = first.strip_suffix(".rs").unwrap_or(first);
-        (!matches!(name, "main" | "lib" | "manual")).then_some(name)
+        (!WITHOUT_LAYER.contains(&name)).then_some(name)
     }
 }
 
-/// First segments of `crate::a::b` and of every branch of `crate::{a, b::{c, d}}`.
-fn named_modules(code: &str) -> Vec<String> {
+/// First segments of `crate::a::b` and of every branch of `crate::{a, b::{c, d}}`; in a module
+/// directly below the crate, layers named through `super` as well.
+fn named_modules(source: &Source) -> Vec<String> {
+    let mut names = segments_after(&source.code, "crate::");
+    if source.path.split('/').count() == 1 || source.path.split('/').nth(1) == Some("mod.rs") {
+        let above = segments_after(&source.code, "super::").into_iter();
+        names.extend(above.filter(|name| layer(name).is_some()));
+    }
+    names
+}
+
+fn segments_after(code: &str, prefix: &str) -> Vec<String> {
     let mut names = Vec::new();
-    for (at, prefix) in code.match_indices("crate::") {
+    for (at, _) in code.match_indices(prefix) {
         let path = &code[at + prefix.len()..];
         match path.strip_prefix('{') {
             Some(group) => names.extend(branches(group).iter().filter_map(|b| first_segment(b))),
@@ -177,14 +268,9 @@ fn first_segment(path: &str) -> Option<String> {
 
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let source = |file: PathBuf| Source {
-        path: file
-            .strip_prefix(&root)
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .to_owned(),
-        code: without_comment_lines(&fs::read_to_string(&file).unwrap()),
+    let source = |file: PathBuf| {
+        let path = file.strip_prefix(&root).unwrap().to_str().unwrap();
+        Source::new(path.to_owned(), &fs::read_to_string(&file).unwrap())
     };
     rust_files(&root).into_iter().map(source).collect()
 }

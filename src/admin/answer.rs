@@ -1,11 +1,12 @@
 //! A request that has been read in, an answer or the wish for a reload out.
 
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering;
 
 use hyper::{HeaderMap, Method, StatusCode};
 
 use super::access::{Peer, Refusal, may_change};
-use super::{Reloaded, Surface};
+use super::{CONFIGURATION_HEADER, Reloaded, Surface, real_path};
 
 /// What a client asks, without its body: nothing served so far takes one.
 #[derive(Clone, Copy, Debug)]
@@ -73,10 +74,24 @@ pub fn decide(surface: &Surface, asked: Asked<'_>) -> Decision {
         Page::Reload => {
             let token = surface.token.read();
             match may_change(asked.headers, asked.peer, token.as_deref()) {
-                Ok(()) => return Decision::Reload,
+                Ok(()) => match other_file(surface, asked.headers) {
+                    None => return Decision::Reload,
+                    Some(answer) => answer,
+                },
                 Err(refusal) => refused(refusal),
             }
         }
+    })
+}
+
+/// What to answer a client that means the ringlane of another configuration file.
+fn other_file(surface: &Surface, headers: &HeaderMap) -> Option<Answer> {
+    let meant = headers.get(CONFIGURATION_HEADER)?.as_bytes();
+    let running = real_path(surface.source.as_deref()?);
+    (meant != running.as_os_str().as_bytes()).then(|| {
+        let meant = String::from_utf8_lossy(meant);
+        let line = format!("this ringlane runs {}, not {meant}", running.display());
+        Answer::line(StatusCode::CONFLICT, &line)
     })
 }
 
@@ -196,6 +211,7 @@ mod tests {
             ready: AtomicBool::new(false),
             reload: Box::new(|| Reloaded::Busy),
             token: RwLock::new(None),
+            source: None,
         }
     }
 
@@ -309,6 +325,34 @@ mod tests {
             peer: Peer::Remote,
         };
         assert_eq!(decide(&surface, asked), Decision::Reload);
+    }
+
+    #[test]
+    fn who_means_another_configuration_file_is_refused() {
+        let mut surface = surface(Ok(()));
+        surface.source = Some("/etc/../nonexistent/b.toml".into());
+        let decided = |meant: &[u8]| {
+            let mut headers = HeaderMap::new();
+            let meant = HeaderValue::from_bytes(meant).unwrap();
+            headers.insert(CONFIGURATION_HEADER, meant);
+            let asked = Asked {
+                method: &Method::POST,
+                path: "/reload",
+                headers: &headers,
+                peer: Peer::Unix,
+            };
+            decide(&surface, asked)
+        };
+        let running = real_path(surface.source.as_deref().unwrap());
+        assert_eq!(decided(running.as_os_str().as_bytes()), Decision::Reload);
+        let Decision::Answer(answer) = decided(b"/nonexistent/\xffa.toml") else {
+            panic!("reloads");
+        };
+        assert_eq!(answer.status.as_u16(), 409);
+        assert!(
+            answer.body.contains("b.toml, not /nonexistent/"),
+            "{answer:?}"
+        );
     }
 
     #[test]

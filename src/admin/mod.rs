@@ -8,6 +8,7 @@ pub mod answer;
 pub mod socket;
 
 use std::fmt;
+use std::path::{Path, PathBuf, absolute};
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
@@ -26,6 +27,20 @@ pub struct Surface {
     /// What must be presented to change anything; `None`: only this machine may change anything.
     /// A reload replaces it.
     pub token: RwLock<Option<String>>,
+    /// The configuration file that a reload reads; `None`: there is none.
+    pub source: Option<PathBuf>,
+}
+
+/// The header with which a client says which configuration file it wants reloaded: [`real_path`].
+pub const CONFIGURATION_HEADER: &str = "ringlane-configuration";
+
+/// One path for one file, however it is named, even where it cannot be found.
+///
+/// Not to be kept: what a link leads to may change.
+pub fn real_path(path: &Path) -> PathBuf {
+    path.canonicalize()
+        .or_else(|_| absolute(path))
+        .unwrap_or_else(|_| path.to_owned())
 }
 
 /// How a reload ended.

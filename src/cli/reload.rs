@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, HOST};
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 use toml::de::DeTable;
 
 use crate::admin::access::read_token;
+use crate::admin::{CONFIGURATION_HEADER, real_path};
 use crate::base::address::Endpoint;
 use crate::config::model::Admin;
 use crate::config::{self, Machine};
@@ -28,8 +30,9 @@ use super::{CONFIG_FILE, EXIT_CONFIGURATION, complain, print};
 #[derive(clap::Args, Debug)]
 pub(super) struct Reload {
     /// The configuration file that ringlane runs with: says where its admin listener is
-    #[arg(short, long, value_name = "FILE", default_value = CONFIG_FILE)]
-    config: PathBuf,
+    /// [default: /etc/ringlane/ringlane.toml, without --admin]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The admin listener, in place of the file's: IP:PORT or unix:PATH
     #[arg(long, value_name = "ADDR", value_parser = endpoint)]
     admin: Option<Endpoint>,
@@ -37,18 +40,34 @@ pub(super) struct Reload {
 
 /// Exits with 0 where the configuration is in use, with 2 where it has faults.
 pub(super) fn reload(flags: &Reload) -> ExitCode {
-    let configured = admin(&flags.config);
-    let Some(at) = flags.admin.clone().or(configured.listen) else {
-        return fail(&format!(
-            "admin.listen is \"off\" in {}; {OTHERWISE}",
-            flags.config.display()
-        ));
+    let file = flags
+        .config
+        .as_deref()
+        .unwrap_or_else(|| Path::new(CONFIG_FILE));
+    let configured = admin(file);
+    let listen = match &flags.admin {
+        Some(named) => Ok(Some(named.clone())),
+        None => configured.listen,
     };
+    let at = match listen {
+        Ok(Some(at)) => at,
+        Ok(None) => {
+            let file = file.display();
+            return fail(&format!("admin.listen is \"off\" in {file}; {OTHERWISE}"));
+        }
+        Err(message) => return fail(&message),
+    };
+    // Who names a listener and no file means whichever ringlane is there.
+    let is_file_meant = flags.config.is_some() || flags.admin.is_none();
     let token = match configured.token_file.as_deref().map(read_token).transpose() {
         Ok(token) => token,
         Err(error) => return fail(&format!("admin.token_file: {error}; {OTHERWISE}")),
     };
-    match ask(&at, token.as_deref()) {
+    let wish = Wish {
+        token,
+        file: is_file_meant.then(|| real_path(file)),
+    };
+    match ask(&at, &wish) {
         Ok((StatusCode::OK, body)) => print(&applied(&body)),
         Ok((StatusCode::UNPROCESSABLE_ENTITY, report)) => {
             complain(&format!(
@@ -72,30 +91,82 @@ fn fail(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// `[admin]` of the file, even where it has faults: the running ringlane is to report those.
-fn admin(path: &Path) -> Admin {
-    if let Ok(checked) = config::load(path, &Machine::here()) {
-        return checked.model.admin;
-    }
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    salvage(&text)
+/// What the configuration says about its admin listener.
+struct Configured {
+    /// `None`: it is off.
+    listen: Result<Option<Endpoint>, String>,
+    token_file: Option<PathBuf>,
 }
 
-/// What can be made out of `[admin]` in a broken file.
-fn salvage(text: &str) -> Admin {
-    let (root, _faults) = DeTable::parse_recoverable(text);
-    let admin = root
-        .get_ref()
-        .get("admin")
-        .and_then(|admin| admin.get_ref().as_table());
-    let value = |key| admin.and_then(|admin| admin.get(key)?.get_ref().as_str());
-    Admin {
-        listen: match value("listen") {
-            Some("off") => None,
-            Some(text) => Some(endpoint(text).unwrap_or(DEFAULT_ADMIN)),
-            None => Some(DEFAULT_ADMIN),
-        },
-        token_file: value("token_file").map(PathBuf::from),
+/// `[admin]` of the file, even where it has faults: the running ringlane is to report those.
+fn admin(path: &Path) -> Configured {
+    let report = match config::load(path, &Machine::here()) {
+        Ok(checked) => {
+            let Admin { listen, token_file } = checked.model.admin;
+            return Configured {
+                listen: Ok(listen),
+                token_file,
+            };
+        }
+        Err(report) => report,
+    };
+    let texts = config::texts(path);
+    if texts.is_empty() {
+        let report = report.render(false);
+        return Configured {
+            listen: Err(format!("{UNKNOWN}\n{}", report.trim_end())),
+            token_file: None,
+        };
+    }
+    salvage(&texts)
+}
+
+const UNKNOWN: &str =
+    "cannot tell where the admin listener is; name it with --admin ADDR, or send SIGHUP";
+
+/// What a request says.
+struct Wish {
+    token: Option<String>,
+    /// The configuration file that is to be read again.
+    file: Option<PathBuf>,
+}
+
+/// What can be made out of `[admin]` in broken files, the main one first.
+fn salvage(texts: &[String]) -> Configured {
+    let roots: Vec<_> = texts
+        .iter()
+        .map(|text| DeTable::parse_recoverable(text).0)
+        .collect();
+    let value = |key| {
+        let mut tables = roots.iter().filter_map(|root| root.get_ref().get("admin"));
+        tables.find_map(|admin| Some(admin.get_ref().as_table()?.get(key)?.get_ref()))
+    };
+    let listen = match value("listen").map(|listen| listen.as_str().ok_or(listen)) {
+        Some(Ok("off")) => Ok(None),
+        Some(Ok(text)) => endpoint(text).map(Some).map_err(|_| UNKNOWN.to_owned()),
+        Some(Err(_)) => Err(UNKNOWN.to_owned()),
+        // It may stand in a file that was not found: another ringlane may have the default.
+        None if texts.first().is_some_and(|main| includes(main)) => Err(UNKNOWN.to_owned()),
+        None => Ok(Some(DEFAULT_ADMIN)),
+    };
+    Configured {
+        listen,
+        token_file: value("token_file")
+            .and_then(|path| path.as_str())
+            .map(PathBuf::from),
+    }
+}
+
+/// Whether a main file seems to include others.
+fn includes(main: &str) -> bool {
+    let (root, _faults) = DeTable::parse_recoverable(main);
+    match root.get_ref().get("include").map(|value| value.get_ref()) {
+        Some(value) => value.as_array().is_none_or(|patterns| !patterns.is_empty()),
+        None => main.lines().any(|line| {
+            line.trim_start()
+                .trim_start_matches('"')
+                .starts_with("include")
+        }),
     }
 }
 
@@ -113,7 +184,7 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
 }
 
 /// The status and the text of the answer.
-fn ask(at: &Endpoint, token: Option<&str>) -> io::Result<(StatusCode, String)> {
+fn ask(at: &Endpoint, wish: &Wish) -> io::Result<(StatusCode, String)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -121,11 +192,11 @@ fn ask(at: &Endpoint, token: Option<&str>) -> io::Result<(StatusCode, String)> {
         match at {
             Endpoint::Inet(address) => {
                 let stream = within(CONNECT_TIMEOUT, TcpStream::connect(reachable(*address)));
-                exchange(stream.await?, token).await
+                exchange(stream.await?, wish).await
             }
             Endpoint::Unix(path) => {
                 let stream = within(CONNECT_TIMEOUT, UnixStream::connect(path));
-                exchange(stream.await?, token).await
+                exchange(stream.await?, wish).await
             }
         }
     })
@@ -157,11 +228,16 @@ async fn within<T>(limit: Duration, outcome: impl Future<Output = io::Result<T>>
 
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    token: Option<&str>,
+    wish: &Wish,
 ) -> io::Result<(StatusCode, String)> {
     let mut request = Request::post("/reload").header(HOST, "localhost");
-    if let Some(token) = token {
+    if let Some(token) = &wish.token {
         request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    // A path with a line break has no place in a header, and goes unsaid.
+    let file = wish.file.as_deref().map(|file| file.as_os_str().as_bytes());
+    if let Some(Ok(file)) = file.map(HeaderValue::from_bytes) {
+        request = request.header(CONFIGURATION_HEADER, file);
     }
     let request = request
         .body(Empty::<Bytes>::new())
@@ -225,22 +301,46 @@ mod tests {
     use crate::admin::{Reloaded, Surface};
     use crate::control::Control;
 
+    fn wish(token: Option<&str>) -> Wish {
+        Wish {
+            token: token.map(str::to_owned),
+            file: None,
+        }
+    }
+
+    fn listen(texts: &[&str]) -> Result<Option<Endpoint>, String> {
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        salvage(&texts).listen
+    }
+
     #[test]
     fn a_broken_file_still_says_where_the_admin_listener_is() {
         let text = "[admin]\nlisten = \"unix:/run/a.sock\"\ntoken_file = \"t\"\n[global\nx = \n";
-        let admin = salvage(text);
-        assert_eq!(admin.listen, Some(Endpoint::Unix("/run/a.sock".into())));
+        let admin = salvage(&[text.to_owned()]);
+        assert_eq!(admin.listen, Ok(Some(Endpoint::Unix("/run/a.sock".into()))));
         assert_eq!(admin.token_file.as_deref(), Some(Path::new("t")));
+        for text in ["", "[admin]", "admin = 1", "include = []\n[global\n"] {
+            assert_eq!(listen(&[text]), Ok(Some(DEFAULT_ADMIN)), "{text}");
+        }
+        assert_eq!(listen(&["[admin]\nlisten = \"off\""]), Ok(None));
+    }
+
+    #[test]
+    fn no_listener_is_guessed_where_another_file_may_name_it() {
+        let main = "include = [\"*.toml\"]\n[global]\nx = \n";
+        let included = "[admin]\nlisten = \"127.0.0.1:7\"\n";
+        let named = Endpoint::Inet("127.0.0.1:7".parse().unwrap());
+        assert_eq!(listen(&[main, included]), Ok(Some(named)));
         for text in [
-            "",
-            "[admin]",
+            main,
+            "include = \"a.toml\"",
+            "include = [\"a.toml\n[global]",
+            "include [\n",
             "[admin]\nlisten = 5",
             "[admin]\nlisten = \"x\"",
-            "admin = 1",
         ] {
-            assert_eq!(salvage(text).listen, Some(DEFAULT_ADMIN));
+            assert_eq!(listen(&[text]), Err(UNKNOWN.to_owned()), "{text}");
         }
-        assert_eq!(salvage("[admin]\nlisten = \"off\"").listen, None);
     }
 
     #[test]
@@ -283,6 +383,7 @@ mod tests {
                 report: "a.toml:1:1: no\n".to_owned(),
             }),
             token: RwLock::new(Some("secret".to_owned())),
+            source: None,
         });
         let (sender, _) = crossbeam::channel::bounded(1);
         let control = Control::start(&[], surface, sender).unwrap();
@@ -290,15 +391,15 @@ mod tests {
             std::env::temp_dir().join(format!("ringlane-reload-{}.sock", std::process::id()));
         let unix = Endpoint::Unix(path);
         control.serve_admin(Some(bind(&unix).unwrap()));
-        let (status, _) = ask(&unix, None).unwrap();
+        let (status, _) = ask(&unix, &wish(None)).unwrap();
         assert_eq!(status, StatusCode::UNAUTHORIZED);
-        let (status, report) = ask(&unix, Some("secret")).unwrap();
+        let (status, report) = ask(&unix, &wish(Some("secret"))).unwrap();
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!(report, "a.toml:1:1: no\n");
         let inet = bind(&Endpoint::Inet("127.0.0.1:0".parse().unwrap())).unwrap();
         let address = inet.local().unwrap();
         control.serve_admin(Some(inet));
-        let (status, _) = ask(&address, Some("secret")).unwrap();
+        let (status, _) = ask(&address, &wish(Some("secret"))).unwrap();
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
         control.stop();
     }
@@ -309,9 +410,13 @@ mod tests {
             .unwrap()
             .local_addr()
             .unwrap();
-        let error = ask(&Endpoint::Inet(free), None).unwrap_err();
+        let error = ask(&Endpoint::Inet(free), &wish(None)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        let error = ask(&Endpoint::Unix("/nonexistent/admin.sock".into()), None).unwrap_err();
+        let error = ask(
+            &Endpoint::Unix("/nonexistent/admin.sock".into()),
+            &wish(None),
+        )
+        .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -65,6 +65,13 @@ pub fn parse(name: &str, text: &str, machine: &Machine) -> Result<Checked, Repor
     check(files::single(name, text), machine)
 }
 
+/// The texts of the file at `path` and of what it includes, the main file first, as far as they can be
+/// read: for what must be known of a configuration that has faults.
+pub fn texts(path: &Path) -> Vec<String> {
+    let sources = files::gather(path).sources.into_iter();
+    sources.map(|source| source.text).collect()
+}
+
 fn check(gathered: Gathered, machine: &Machine) -> Result<Checked, Report> {
     let sources = Arc::new(gathered.sources);
     let Some(root) = gathered.root else {

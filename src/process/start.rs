@@ -73,8 +73,7 @@ pub(super) fn start(
     raise_descriptor_limit();
     let driver = choose_driver(model.global.driver)?;
     let token = read_token(&model.admin).map_err(StartFault::Other)?;
-    let log = Writer::start(&model.log).map_err(|e| other("session log", &e))?;
-    let log = Arc::new(log);
+    let log = Arc::new(Writer::start(&model.log).map_err(|e| other("session log", &e))?);
 
     let mut sockets = Sockets::new(model.global.workers);
     let prepared = sockets.prepare(&model)?;
@@ -94,6 +93,7 @@ pub(super) fn start(
         reloads: Arc::clone(&reloads),
         log: Arc::clone(&log),
         driver,
+        source: source.clone(),
     };
     let surface = Arc::new(view.surface(token, events.clone()));
     let control = Control::start(&model.global.nameservers, Arc::clone(&surface), events)

@@ -1,5 +1,6 @@
 //! What the admin listener gets to see of the process, and may ask of it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -32,17 +33,21 @@ pub(super) struct View {
     pub(super) reloads: Arc<Reloads>,
     pub(super) log: Arc<Writer>,
     pub(super) driver: Driver,
+    /// The configuration file, if there is one.
+    pub(super) source: Option<PathBuf>,
 }
 
 impl View {
-    pub(super) fn surface(self, token: Option<String>, events: Sender<Event>) -> Surface {
+    pub(super) fn surface(mut self, token: Option<String>, events: Sender<Event>) -> Surface {
         let metrics = Arc::clone(&self.metrics);
+        let source = self.source.take();
         Surface {
             metrics: Box::new(move || metrics::render(&self.metrics, &self.scrape())),
             healthy: Box::new(move || healthy(&metrics)),
             ready: AtomicBool::new(false),
             reload: Box::new(move || ask_for_reload(&events)),
             token: RwLock::new(token),
+            source,
         }
     }
 

@@ -334,3 +334,39 @@ fn queued_connections_of_a_withdrawn_address_are_served() {
             .then_some(())
     });
 }
+
+#[test]
+fn a_ringlane_with_another_file_is_not_reloaded() {
+    let backend = Named::start("one");
+    let other = Ringlane::start(&service("a", address(), &[backend.address]));
+    let mine = other.directory().join("mine.toml");
+    let refused = |configuration: &str| {
+        fs::write(&mine, configuration).unwrap();
+        let mut command = binary();
+        let output = command.args(["reload", "-c"]).arg(&mine).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        text(&output.stderr)
+    };
+    let admin = format!("[admin]\nlisten = \"{}\"\n", other.admin);
+    let message = refused(&admin);
+    for path in [&mine, &other.file()] {
+        assert!(message.contains(path.to_str().unwrap()), "{message}");
+    }
+    // What is included cannot be read, or not be found in a broken file.
+    for broken in ["include = [\"gone.toml\"]\n", "include = [\"gone.toml\n"] {
+        let message = refused(broken);
+        assert!(message.contains("cannot tell where"), "{message}");
+    }
+    let output = binary()
+        .args(["reload", "-c", "/nonexistent/a.toml"])
+        .output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        text(&output.stderr).contains("cannot be read"),
+        "{output:?}"
+    );
+    assert_eq!(version(&other), 1);
+    applied(&reload_command(&other));
+    assert_eq!(version(&other), 2);
+}

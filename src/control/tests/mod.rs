@@ -26,6 +26,7 @@ fn surface(reload: impl Fn() -> Reloaded + Send + Sync + 'static) -> Arc<Surface
         ready: AtomicBool::new(true),
         reload: Box::new(reload),
         token: RwLock::new(None),
+        source: None,
     })
 }
 
