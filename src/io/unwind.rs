@@ -24,3 +24,28 @@ pub async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Pan
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_panic_becomes_an_error_and_all_else_passes() {
+        let panicking = pin!(async { panic!("on purpose") });
+        let outcome: Poll<Result<(), Panicked>> = poll_once(pin!(caught(panicking)));
+        assert_eq!(outcome, Poll::Ready(Err(Panicked)));
+        assert_eq!(
+            poll_once(pin!(caught(pin!(async { 7 })))),
+            Poll::Ready(Ok(7))
+        );
+        let pending = pin!(std::future::pending::<()>());
+        assert_eq!(poll_once(pin!(caught(pending))), Poll::Pending);
+    }
+}

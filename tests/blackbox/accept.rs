@@ -410,3 +410,27 @@ fn a_unix_socket_whose_file_was_removed_is_made_anew_by_a_reload() {
     assert!(ringlane.stop().success());
     assert!(!path.exists());
 }
+
+#[test]
+fn backends_of_long_sessions_are_probed_when_silent() {
+    let backend = Named::start("one");
+    let front = address();
+    let _ringlane = Ringlane::start(&service("a", front, &[backend.address]));
+    let visit = Visit::to(front);
+    let SocketAddr::V4(at) = backend.address else {
+        unreachable!("the harness is on IPv4");
+    };
+    let remote = format!("{:08X}:{:04X}", at.ip().to_bits().swap_bytes(), at.port());
+    // Columns of proc_net_tcp: the third is the remote address, the sixth begins with the timer, and
+    // 02 is the keepalive timer.
+    eventually("the keepalive timer runs", || {
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let probed = table.lines().any(|line| {
+            let mut columns = line.split_whitespace();
+            columns.nth(2) == Some(&remote)
+                && columns.nth(2).is_some_and(|timer| timer.starts_with("02:"))
+        });
+        probed.then_some(())
+    });
+    visit.finish().unwrap();
+}

@@ -238,6 +238,24 @@ fn clients_are_reset_at_once_when_every_backend_refuses() {
 }
 
 #[test]
+fn the_retry_budget_is_a_share_of_the_connections() {
+    let closed = [address(), address()];
+    let front = address();
+    let configuration = service("p", front, &closed) + "retry_budget = \"100%\"\n";
+    let ringlane = Ringlane::start(&configuration);
+    for _ in 0..60 {
+        let mut stream = TcpStream::connect(front).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.read(&mut [0; 1]).unwrap_err();
+    }
+    let metric = |series: &str| ringlane.metric(series).unwrap();
+    let denied = metric(r#"ringlane_retries_total{pool="p",outcome="denied"}"#);
+    assert_eq!(denied, 0.0, "one retry each is within 100 %");
+    let failed = metric(r#"ringlane_retries_total{pool="p",outcome="failed"}"#);
+    assert_eq!(failed, 60.0);
+}
+
+#[test]
 fn a_pool_without_a_usable_backend_resets() {
     let idle = Named::start("idle");
     let front = address();

@@ -123,7 +123,8 @@ fn check(what: &str, ringlane: &Ringlane, before: (usize, usize), connections: u
     assert!(threads <= 2 + 4, "{threads} threads");
     // An admin connection may be closing.
     assert!(sockets <= 2 * connections + 4, "{sockets} sockets");
-    assert!(pipe_ends <= OTHER_DESCRIPTORS, "{pipe_ends} pipe ends");
+    // The pool may keep a few that were in use at the same moment; sessions hold none.
+    assert!(pipe_ends <= 24, "{pipe_ends} pipe ends");
     assert!(grown / connections <= RESIDENT_MAX, "{grown} bytes");
 }
 
