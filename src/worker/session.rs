@@ -50,7 +50,8 @@ pub(super) async fn run(client: Client, snapshot: Pinned, worker: Rc<Worker>) {
         return;
     };
     let Ok(socket) = Socket::new(client.socket) else {
-        return;
+        // The kernel cannot watch one more socket.
+        return worker.count_lost(listener);
     };
     let opened = now();
     let link = Rc::new(Link::new(socket, worker.limits(listener, opened), opened));
@@ -155,6 +156,12 @@ impl Worker {
         let cells = listener.cells.worker(self.index);
         cells.accepted.inc();
         cells.active.inc();
+    }
+
+    fn count_lost(&self, listener: &Listener) {
+        let cells = listener.cells.worker(self.index);
+        cells.accepted.inc();
+        cells.ended[Reason::Internal.index()].inc();
     }
 
     fn count_closed(&self, listener: &Listener, link: &Link, record: &Record, ending: Ending) {
