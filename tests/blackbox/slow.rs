@@ -181,8 +181,8 @@ fn stopped_reader_holds_little_and_stops_nobody_when_copying() {
 
 #[test]
 fn stopped_readers_use_up_the_pipes_and_others_go_on() {
-    const READERS: usize = 96;
-    const SIZE: usize = 16 << 20;
+    const READERS: usize = 80;
+    const SIZE: usize = 8 << 20;
     let (source, echo) = (Source::start(SIZE), Echo::start());
     let (ringlane, bulk_front, echo_front) = start("auto", &source, &echo);
     echo_time(echo_front);
