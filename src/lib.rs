@@ -105,11 +105,12 @@
 //! pipe borrowed from the worker's [`io::pipes::PipePool`], as much as 1 MiB in, then all of it out. Three
 //! splices in a row below 16 KiB turn it back. Where no pipe is to be had it goes on copying and counts
 //! it; where the kernel cannot splice it copies for good. After 1 MiB a direction waits for its source
-//! again, so that others get their turn.
+//! again, so that others get their turn; on epoll, where such a wait does not yield, it first waits for
+//! the next round of the worker's [`io::turns::Turns`].
 //!
 //! When the destination is full the direction **stalls**: it owns the rest of one read, or one pipe, and
-//! waits for room. Nobody reads its source meanwhile. A side whose stream has ended is not read either.
-//! So both are **blind**: a reset there would go unnoticed. A blind session is therefore looked at every
+//! waits for room. Nobody reads its source meanwhile. A side whose stream has ended is not read either,
+//! nor is a client whose backend is being dialled. So these are **blind**: a reset there would go unnoticed. A blind session is therefore looked at every
 //! 250 ms ([`forward::link::BLIND_INTERVAL`]) for a pending error, and a broken side resets the other.
 //!
 //! Ways to end a connection, in [`sys::socket`]: `finish_sending` ends one half; `finish` ends both in an
@@ -123,9 +124,10 @@
 //! [`io::wheel::Wheel`]. A visit is [`forward::link::Link::check`]: it looks what the nearest deadline is
 //! (idle or half-closed, first byte, lifetime), ends the session if it has passed, and says when to come
 //! again. Bytes only stamp the coarse time in the link; they move no timer. A session is first visited
-//! after 5 s or at its first deadline, and that visit turns on the backend's keepalive.
+//! 250 ms after accept; a visit after 5 s with its backend turns on the backend's keepalive.
 //!
-//! Connecting has the only other timer: a sleep beside the wait, in [`io::deadline`].
+//! Connecting has timers of its own: a sleep beside the wait, in [`io::deadline`], and pauses where a
+//! descriptor or room in a unix socket's queue is lacking.
 //!
 //! # Snapshot, registries, reload
 //!
@@ -134,8 +136,8 @@
 //! ([`process::reload`](process)) goes:
 //!
 //! 1. Read and check the file; compare it with the running model; keep what needs a restart.
-//! 2. Read the token, open the session log, bind the admin address, bind every new address, then listen
-//!    on them. Any refusal drops all of this, and the reload is rejected.
+//! 2. Read the token, bind the admin address, bind every new address, then listen on them, and last open
+//!    the session log if it changes. Any refusal drops all of this, and the reload is rejected.
 //! 3. Resolve new names, for at most 2 s. Build the snapshot aside, taking over live state by name.
 //! 4. Commit: registries adopt the snapshot, listening sockets change hands, withdrawn ones stop taking
 //!    connections, the pointer for the control thread is stored, and **each worker is sent one message**

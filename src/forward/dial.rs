@@ -22,8 +22,8 @@ use crate::snapshot::Pool;
 use crate::sys::socket::{Connecting, connect, is_connected_to_itself, open, reset};
 
 /// How long to wait for a descriptor, or for room in the queue of a unix socket, before asking again.
-/// Accepting pauses for longer, so that one
-/// that comes free serves a client that waits before it admits another.
+/// Accepting pauses for longer, so that a descriptor that comes free serves a client that waits before
+/// it admits another.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(25);
 
 /// A connected backend.
@@ -55,10 +55,10 @@ pub struct DialFault {
 
 /// Connects to the pool's best backend, or to the next one where that fails.
 ///
+/// The end of the session `link`, whoever brings it about, cuts the attempt under way short.
+///
 /// # Errors
 /// The last attempt's fault when attempts, time or the pool's retry budget are used up.
-///
-/// The end of the session `link`, whoever brings it about, cuts the attempt under way short.
 pub async fn dial(
     link: &Link,
     pool: &Pool,
@@ -259,7 +259,8 @@ fn met_backend(socket: Socket, endpoint: &Endpoint) -> Result<Socket, Errno> {
 /// The word for a failed attempt.
 fn reason_of(cause: Errno) -> Reason {
     match cause {
-        // A unix socket that nobody listens on refuses in its own words. So does a backend that accepts and resets at once, which with a FIN before is a broken pipe.
+        // A unix socket that nobody listens on refuses in its own words. So does a backend that
+        // accepts and resets at once, which with a FIN before is a broken pipe.
         Errno::CONNREFUSED | Errno::CONNRESET | Errno::CONNABORTED | Errno::PIPE | Errno::NOENT => {
             Reason::ConnectRefused
         }
