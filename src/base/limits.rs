@@ -4,6 +4,10 @@
 /// to cache misses.
 pub const SCRATCH_BYTES: usize = 32 * 1024;
 
+/// What is read from a client before it has a backend, and kept until it has, bytes: a short request,
+/// or a ClientHello with its key shares.
+pub const OPENING_BYTES: usize = 4 * 1024;
+
 /// The size asked for a pipe, bytes; also the most that one splice moves.
 pub const PIPE_BYTES: usize = 1024 * 1024;
 

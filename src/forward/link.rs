@@ -189,6 +189,18 @@ impl Link {
         self.ending().unwrap_or(rejected)
     }
 
+    /// Ends a session whose client broke before it had a backend.
+    pub fn client_broke(&self, cause: Errno) -> Ending {
+        let broken = Ending {
+            reason: Reason::ClientReset,
+            side: Side::Client,
+            cause: Some(cause),
+        };
+        self.note(broken);
+        self.reset_all();
+        self.ending().unwrap_or(broken)
+    }
+
     /// When the session needs its first look after it has got its backend.
     pub fn first_check(&self, now: Instant) -> Instant {
         let due = self.next_deadline().map(|(due, _)| due);

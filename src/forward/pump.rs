@@ -3,19 +3,20 @@
 //! The ring tells when, direct calls move the bytes. A direction that waits owns nothing, unless its
 //! destination is full: then it owns the rest of one read, or one pipe.
 
+use std::cell::Cell;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
 use super::link::{BLIND_INTERVAL, Direction, Link};
-use super::relay::Loan;
+use super::relay::{Loan, Opening};
 use crate::base::clock::now_coarse;
 use crate::base::limits::{PIPE_BYTES, TURN_BYTES};
 use crate::base::reason::Side;
 use crate::config::model::Relay;
 use crate::io::pipes::PipeLoan;
 use crate::io::socket::Socket;
-use crate::sys::socket::{receive, send};
+use crate::sys::socket::{receive, send, send_promptly};
 
 /// Splices below this many bytes are not worth their two calls.
 const SMALL_SPLICE: usize = 16 * 1024;
@@ -30,6 +31,7 @@ pub(super) struct Pump<'a> {
     to: &'a Socket,
     mode: Relay,
     loan: Loan<'a>,
+    hurried: Cell<bool>,
 }
 
 /// A side broke.
@@ -77,12 +79,24 @@ impl<'a> Pump<'a> {
             to,
             mode,
             loan,
+            hurried: Cell::new(matches!(direction, Direction::Down)),
         }
     }
 
-    /// Moves bytes until the source ends or a side breaks, and tells the other side.
-    pub(super) async fn run(&self) {
-        match self.move_all().await {
+    /// Counts what of the opening was sent already; returns the rest.
+    pub(super) fn opened(&self, opening: Opening) -> Vec<u8> {
+        if opening.sent == 0 {
+            return opening.bytes.into_vec();
+        }
+        self.delivered(opening.sent);
+        let rest = opening.bytes.get(opening.sent..);
+        rest.unwrap_or_default().to_vec()
+    }
+
+    /// Moves bytes, the `rest` of an opening first, until the source ends or a side breaks, and tells
+    /// the other side.
+    pub(super) async fn run(&self, rest: Vec<u8>) {
+        match self.move_all(rest).await {
             Ok(()) => {
                 self.link.finished(self.direction);
                 self.look_soon();
@@ -106,6 +120,7 @@ impl<'a> Pump<'a> {
             },
             from: self.to,
             to: self.from,
+            hurried: Cell::new(true),
             ..*self
         };
         if !self.link.is_engaged(back.direction) {
@@ -114,12 +129,13 @@ impl<'a> Pump<'a> {
         }
     }
 
-    async fn move_all(&self) -> Result<(), Broken> {
+    async fn move_all(&self, rest: Vec<u8>) -> Result<(), Broken> {
         let mut mode = self.mode;
-        // A client mostly has sent its request by now; a backend mostly waits for it.
-        if self.direction == Direction::Down {
-            self.from.readable().await;
+        if !rest.is_empty() {
+            Box::pin(self.flush(rest)).await?;
         }
+        // What the client had said is on its way, and the backend mostly waits for it.
+        self.from.readable().await;
         loop {
             let bulk = match mode {
                 Relay::Splice => true,
@@ -161,6 +177,7 @@ impl<'a> Pump<'a> {
                 Err(Errno::AGAIN) => return Ok(Copied::Dry),
                 Err(cause) => return Err(self.source_broke(cause)),
             };
+            self.hurry();
             let rest = self.send(&scratch[..received])?;
             if !rest.is_empty() {
                 return Ok(Copied::Stalled(rest.to_vec()));
@@ -176,6 +193,15 @@ impl<'a> Pump<'a> {
             moved += received;
         }
         Ok(Copied::Turn)
+    }
+
+    /// Has the backend get small messages at once, from the second on: the first never waits, and a
+    /// connection with a single request saves the call. The client's socket has it from its listener.
+    fn hurry(&self) {
+        if !self.hurried.get() && self.link.bytes(self.direction) > 0 {
+            self.hurried.set(true);
+            send_promptly(self.to.as_fd());
+        }
     }
 
     /// Sends until all is sent or the destination is full; returns the rest.
@@ -206,6 +232,7 @@ impl<'a> Pump<'a> {
     /// Splices until the source ends or the messages become small.
     async fn splice(&self, mode: Relay) -> Result<Spliced, Broken> {
         let mut small = 0;
+        self.hurry();
         loop {
             let Some(mut pipe) = self.loan.lane.pipes.borrow() else {
                 self.loan.worker.pipes_refused.inc();

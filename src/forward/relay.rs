@@ -26,14 +26,24 @@ pub struct Loan<'a> {
     pub worker: &'a WorkerCells,
 }
 
+/// What the client had said before it had its backend.
+#[derive(Debug)]
+pub struct Opening {
+    /// All of it.
+    pub bytes: Box<[u8]>,
+    /// How many of them the backend has.
+    pub sent: usize,
+}
+
 /// Relays until both directions are over; the link has its backend.
-pub async fn relay(link: &Link, mode: model::Relay, loan: Loan<'_>) -> Ending {
+pub async fn relay(link: &Link, opening: Opening, mode: model::Relay, loan: Loan<'_>) -> Ending {
     if let Some(backend) = link.backend() {
         let client = link.client();
         let up = Pump::new(link, Direction::Up, (client, backend), mode, loan);
         let down = Pump::new(link, Direction::Down, (backend, client), mode, loan);
+        let rest = up.opened(opening);
         // What a backend has said goes out before a client's bytes that it may not want any more.
-        both(pin!(down.run()), pin!(up.run())).await;
+        both(pin!(down.run(Vec::new())), pin!(up.run(rest))).await;
     }
     link.ending().unwrap_or(Ending::ours(Reason::Internal))
 }

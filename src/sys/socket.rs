@@ -96,20 +96,41 @@ pub fn open(endpoint: &Endpoint, source: Option<IpAddr>) -> Result<OwnedFd, Errn
         Endpoint::Unix(_) => AddressFamily::UNIX,
     };
     let socket = rustix::net::socket_with(family, SocketType::STREAM, FLAGS, None)?;
-    if family != AddressFamily::UNIX {
-        sockopt::set_tcp_nodelay(&socket, true)?;
-        if let Some(source) = source {
-            // The port is chosen at connect, so that one local port serves many destinations.
-            set_option(
-                socket.as_fd(),
-                libc::IPPROTO_IP,
-                libc::IP_BIND_ADDRESS_NO_PORT,
-                1,
-            )?;
-            rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
-        }
+    if let Some(source) = source
+        && family != AddressFamily::UNIX
+    {
+        // The port is chosen at connect, so that one local port serves many destinations.
+        set_option(
+            socket.as_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            1,
+        )?;
+        rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
     }
     Ok(socket)
+}
+
+/// Sends small segments at once, although earlier ones are not acknowledged yet (TCP_NODELAY).
+pub fn send_promptly(socket: BorrowedFd<'_>) {
+    // A unix socket has no such option and never waits.
+    let _ = sockopt::set_tcp_nodelay(socket, true);
+}
+
+/// Whether the kernel acknowledges what comes first at once, as it does by itself, or leaves the
+/// acknowledgement to the next segment that is sent (TCP_QUICKACK).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// In a segment of its own.
+    AtOnce,
+    /// Together with what is sent next.
+    WithData,
+}
+
+/// Chooses how the next segment is acknowledged.
+pub fn acknowledge(socket: BorrowedFd<'_>, how: Acknowledge) {
+    // A unix socket has no such option and needs none.
+    let _ = sockopt::set_tcp_quickack(socket, how == Acknowledge::AtOnce);
 }
 
 /// How far a connect has come.

@@ -2,13 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::Errno;
 
 use super::mailbox::{Adoption, Inbox, Listening, Message};
 use super::session::{self, Client};
@@ -31,9 +30,6 @@ const QUIET: Duration = Duration::from_millis(250);
 /// How often a withdrawn socket is looked at.
 const QUIET_CHECK: Duration = Duration::from_millis(25);
 
-/// A new connection and its peer's address.
-type Accepted = (OwnedFd, Option<SocketAddr>);
-
 /// All sockets that one worker accepts from.
 pub(super) struct Accepting {
     worker: Rc<Worker>,
@@ -47,8 +43,6 @@ struct Gate {
     /// Set once withdrawn: what its last sessions live by.
     withdrawn: RefCell<Option<Pinned>>,
     closed: Cell<bool>,
-    /// A client that waits for a descriptor for its backend.
-    held: RefCell<Option<Accepted>>,
     /// Closing the last of these closes the listening socket itself.
     _kept: Arc<OwnedFd>,
 }
@@ -75,7 +69,6 @@ impl Accepting {
             listener: Cell::new(listening.listener),
             withdrawn: RefCell::new(None),
             closed: Cell::new(false),
-            held: RefCell::new(None),
             _kept: listening.socket,
         });
         monoio::spawn(accept_all(Rc::clone(&gate), Rc::clone(&self.worker)));
@@ -132,10 +125,8 @@ impl Accepting {
 /// Accepts from one socket until it is closed.
 async fn accept_all(gate: Rc<Gate>, worker: Rc<Worker>) {
     let mut seldom = Seldom::default();
-    while !gate.closed.get() || gate.holds_client() {
-        if !gate.holds_client() {
-            gate.socket.readable().await;
-        }
+    while !gate.closed.get() {
+        gate.socket.readable().await;
         match gate.accept_waiting(&worker) {
             Ok(ACCEPTS_PER_TURN) => worker.lane.end_turn().await,
             Ok(_) => {}
@@ -202,48 +193,29 @@ const fn is_shortage(error: Errno) -> bool {
 impl Gate {
     /// Makes sessions of connections that wait, at most a turn's worth; returns how many.
     ///
-    /// A client is not taken from the queue when there would be no descriptor for its backend.
+    /// A client is not taken from the queue when there would be no descriptor for its backend: clients
+    /// without backends would use up the last descriptors, and nobody be served.
     fn accept_waiting(&self, worker: &Rc<Worker>) -> Result<u64, Errno> {
         let most = worker.room().min(ACCEPTS_PER_TURN);
         if most == 0 {
             return Err(Errno::MFILE);
         }
         for accepted in 0..most {
-            let (socket, address) = match self.next_client() {
+            let (socket, address) = match accept(self.socket.as_fd()) {
                 Ok(accepted) => accepted,
                 Err(Errno::AGAIN) => return Ok(accepted),
                 Err(error) if is_clients(error) => continue,
                 Err(error) => return Err(error),
             };
-            // Clients without backends would use up the last descriptors, and nobody be served.
-            // Taking the second one at once costs 0.2 µs, of 50 for a connection.
-            let spare = match fcntl_dupfd_cloexec(&socket, 0) {
-                Ok(spare) => spare,
-                Err(error) => {
-                    self.held.replace(Some((socket, address)));
-                    return Err(error);
-                }
-            };
             let snapshot = self.snapshot(worker);
             let client = Client {
                 socket,
-                spare,
                 address,
                 listener: self.listener.get(),
             };
             monoio::spawn(session::run(client, snapshot, Rc::clone(worker)));
         }
         Ok(most)
-    }
-
-    /// The client that was held back, or else the next that waits.
-    fn next_client(&self) -> Result<Accepted, Errno> {
-        let held = self.held.borrow_mut().take();
-        held.map_or_else(|| accept(self.socket.as_fd()), Ok)
-    }
-
-    fn holds_client(&self) -> bool {
-        self.held.borrow().is_some()
     }
 
     /// The snapshot that a session from this socket lives by.

@@ -10,7 +10,7 @@ mod accept;
 mod session;
 mod tick;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,6 +55,8 @@ struct Worker {
     snapshot: RefCell<Pinned>,
     random: RefCell<Random>,
     session_ids: RefCell<SessionIds>,
+    /// Sessions that wait for a descriptor for their backend; no client is admitted meanwhile.
+    descriptors_awaited: Cell<u32>,
 }
 
 /// A snapshot that tasks of one worker share: counting its users must not touch another core's cache.
@@ -70,6 +72,7 @@ impl Worker {
             snapshot: RefCell::new(Rc::new(seat.snapshot)),
             random: RefCell::new(Random::new(time.as_nanos() ^ (seat.index as u64) << 56)),
             session_ids: RefCell::new(SessionIds::for_worker(seat.index)),
+            descriptors_awaited: Cell::new(0),
             index: seat.index,
             sessions_max: seat.sessions_max,
             metrics: seat.metrics,
@@ -81,9 +84,12 @@ impl Worker {
         Rc::clone(&self.snapshot.borrow())
     }
 
-    /// How many more sessions the process has descriptors for. The other workers' counts may be a
+    /// How many more sessions the process has descriptors for: none while one waits for its second. The other workers' counts may be a
     /// moment old, which the descriptors kept in reserve make up for.
     fn room(&self) -> u64 {
+        if self.descriptors_awaited.get() > 0 {
+            return 0;
+        }
         let most = self.sessions_max.load(Ordering::Relaxed);
         most.saturating_sub(self.metrics.sessions())
     }

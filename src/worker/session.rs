@@ -7,25 +7,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::{Pinned, Worker};
 use crate::backend::{Backend, Lease};
 use crate::balance::Ask;
 use crate::base::clock::{Instant, now};
+use crate::base::limits::OPENING_BYTES;
 use crate::base::reason::Reason;
-use crate::forward::dial::{Dialled, dial};
+use crate::forward::dial::{Call, Dialled, dial};
 use crate::forward::link::{BLIND_INTERVAL, Direction, Ending, Limits, Link};
-use crate::forward::relay::{Loan, relay};
+use crate::forward::relay::{Loan, Opening, relay};
 use crate::io::socket::Socket;
 use crate::io::unwind::caught;
 use crate::log::session::{Client as Source, Closed, Event, SessionId, SessionLine, TcpFacts};
 use crate::snapshot::{Listener, ListenerId};
-use crate::sys::socket::tcp_summary;
+use crate::sys::socket::{receive, tcp_summary};
 
 /// A client that has just been accepted.
 pub(super) struct Client {
     pub(super) socket: OwnedFd,
-    /// Keeps a descriptor free for the backend's connection.
-    pub(super) spare: OwnedFd,
     /// `None`: it came through a unix socket.
     pub(super) address: Option<SocketAddr>,
     pub(super) listener: ListenerId,
@@ -72,7 +73,6 @@ pub(super) async fn run(client: Client, snapshot: Pinned, worker: Rc<Worker>) {
     worker.count_opened(listener);
     worker.log_opened(listener, &snapshot, &record);
 
-    drop(client.spare);
     let served = caught(pin!(serve(&link, listener, &worker, &mut record))).await;
     let ending = served.unwrap_or_else(|_| {
         worker.cells().panics.inc();
@@ -87,13 +87,24 @@ pub(super) async fn run(client: Client, snapshot: Pinned, worker: Rc<Worker>) {
 
 /// Finds the client a backend and relays between them until the session is over.
 async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut Record) -> Ending {
+    let opening = match worker.opening(link) {
+        Ok(opening) => opening,
+        Err(cause) => return link.client_broke(cause),
+    };
     let pool = &*listener.pool;
     let ask = Ask {
         source: record.client.map(|client| client.ip()),
         now: record.opened,
         seed: worker.random.borrow_mut().next_u64(),
     };
-    let dialled = match dial(link, pool, pool.cells.worker(worker.index), ask).await {
+    let call = Call {
+        pool,
+        cells: pool.cells.worker(worker.index),
+        ask,
+        opening: &opening,
+        descriptors_awaited: &worker.descriptors_awaited,
+    };
+    let dialled = match dial(link, call).await {
         Ok(dialled) => dialled,
         Err(fault) => {
             record.backend = fault.backend;
@@ -103,6 +114,7 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
     };
     let Dialled {
         socket,
+        sent,
         lease,
         connected,
         took,
@@ -116,10 +128,25 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
         let due = link.first_check(connected);
         worker.sessions.borrow_mut().hasten(key, due);
     }
-    relay(link, listener.relay, worker.loan(listener)).await
+    let opening = Opening {
+        bytes: opening,
+        sent,
+    };
+    relay(link, opening, listener.relay, worker.loan(listener)).await
 }
 
 impl Worker {
+    /// What the client has said by now; nothing if it is silent or has finished, which the relay
+    /// finds out.
+    fn opening(&self, link: &Link) -> Result<Box<[u8]>, Errno> {
+        let scratch = &mut *self.lane.scratch.borrow_mut();
+        match receive(link.client().as_fd(), &mut scratch[..OPENING_BYTES]) {
+            Ok(received) => Ok(scratch[..received].into()),
+            Err(Errno::AGAIN) => Ok(Box::default()),
+            Err(cause) => Err(cause),
+        }
+    }
+
     fn limits(&self, listener: &Listener, opened: Instant) -> Limits {
         let timeouts = &listener.timeouts;
         let lifetime_end = timeouts
