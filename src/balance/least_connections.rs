@@ -14,26 +14,37 @@ pub(super) fn pick(
     rotation: &Rotation,
     random: &mut Random,
 ) -> Option<usize> {
-    let tier = candidates.tier;
-    let mut best = round_robin::pick(candidates, rotation, random)?;
-    let mut least = tier.load(best);
-    // The weights of those that share the least load; 0 while it is that of the turn.
+    let members = &candidates.tier.members;
+    let turn = round_robin::pick(candidates, rotation, random)?;
+    let least = members.get(turn)?.load();
+    let (mut best, mut least) = (None, least);
+    // The weights of those that share the least load.
     let mut tied = 0;
-    for (place, member) in tier.members.iter().enumerate() {
-        let weight = u64::from(member.weight);
-        let load = tier.load(place);
+    for (place, member) in members.iter().enumerate() {
+        let load = member.load();
         match load.compare(&least) {
             Ordering::Less if candidates.allows(place) => {
-                (best, least, tied) = (place, load, weight);
+                (best, least, tied) = (Some(place), load, u64::from(member.weight));
             }
-            Ordering::Equal if tied > 0 && candidates.allows(place) => {
-                tied += weight;
-                if random.below(tied) < weight {
-                    (best, least) = (place, load);
-                }
+            Ordering::Equal if best.is_some() && candidates.allows(place) => {
+                tied += u64::from(member.weight);
             }
             _ => {}
         }
     }
-    Some(best)
+    let Some(first) = best else {
+        return Some(turn);
+    };
+    // One draw for all of them, and a second look: a draw for each cost twice as much.
+    let mut drawn = random.below(tied);
+    for (place, member) in members.iter().enumerate().skip(first) {
+        if member.load().compare(&least) == Ordering::Equal && candidates.allows(place) {
+            match drawn.checked_sub(u64::from(member.weight)) {
+                Some(rest) => drawn = rest,
+                None => return Some(place),
+            }
+        }
+    }
+    // Another worker's session has come or gone meanwhile.
+    Some(first)
 }

@@ -33,12 +33,14 @@ impl Tier {
             members: members.into_boxed_slice(),
         }
     }
+}
 
-    pub(super) fn load(&self, place: usize) -> Load {
-        let member = &self.members[place];
+impl Member {
+    /// The connections it has now, for its weight.
+    pub(super) fn load(&self) -> Load {
         Load {
-            active: u64::from(member.backend.active()),
-            weight: u64::from(member.weight),
+            active: u64::from(self.backend.active()),
+            weight: u64::from(self.weight),
         }
     }
 }

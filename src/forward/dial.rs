@@ -16,6 +16,7 @@ use crate::base::clock::{Instant, now};
 use crate::base::reason::Reason;
 use crate::forward::link::Link;
 use crate::io::deadline::ended_after;
+use crate::io::shortage::Shortage;
 use crate::io::socket::Socket;
 use crate::metrics::PoolCells;
 use crate::snapshot::Pool;
@@ -40,8 +41,8 @@ pub struct Call<'a> {
     /// What the client has said so far: goes to the backend together with the handshake's last
     /// segment.
     pub opening: &'a [u8],
-    /// How many sessions of this worker wait for a descriptor.
-    pub descriptors_awaited: &'a Cell<u32>,
+    /// Told when there is no descriptor for a backend.
+    pub shortage: &'a Shortage,
 }
 
 /// A connected backend.
@@ -260,9 +261,8 @@ impl<'a> Dialler<'a> {
     /// back.
     async fn open_later(&self, endpoint: &Endpoint) -> Result<OwnedFd, Errno> {
         let pool = self.call.pool;
-        let awaited = self.call.descriptors_awaited;
-        awaited.set(awaited.get() + 1);
-        let opened = loop {
+        let _waiting = self.call.shortage.wait(now());
+        loop {
             match open(endpoint, pool.source) {
                 Err(Errno::MFILE | Errno::NFILE)
                     if self.link.ending().is_none()
@@ -270,11 +270,9 @@ impl<'a> Dialler<'a> {
                 {
                     monoio::time::sleep(SHORTAGE_PAUSE).await;
                 }
-                opened => break opened,
+                opened => return opened,
             }
-        };
-        awaited.set(awaited.get() - 1);
-        opened
+        }
     }
 
     async fn until_writable(&self, socket: &Socket) -> Result<(), Errno> {

@@ -87,6 +87,7 @@ pub struct Link {
     down: Progress,
     ending: Cell<Option<Ending>>,
     probed: Cell<bool>,
+    lost: Cell<Option<Errno>>,
     key: Cell<Option<Key>>,
 }
 
@@ -115,6 +116,7 @@ impl Link {
             down: Progress::default(),
             ending: Cell::new(None),
             probed: Cell::new(false),
+            lost: Cell::new(None),
             key: Cell::new(None),
         }
     }
@@ -189,16 +191,15 @@ impl Link {
         self.ending().unwrap_or(rejected)
     }
 
-    /// Ends a session whose client broke before it had a backend.
-    pub fn client_broke(&self, cause: Errno) -> Ending {
-        let broken = Ending {
-            reason: Reason::ClientReset,
-            side: Side::Client,
-            cause: Some(cause),
-        };
-        self.note(broken);
-        self.reset_all();
-        self.ending().unwrap_or(broken)
+    /// Notes that the client broke before its relay began: the kernel says so only once.
+    pub fn lose_client(&self, cause: Errno) {
+        self.lost.set(Some(cause));
+    }
+
+    /// Ends a session whose client was lost; a backend that it has got meanwhile is told by a reset.
+    pub fn end_if_lost(&self) -> Option<Ending> {
+        self.broken(Side::Client, self.lost.get()?);
+        self.ending()
     }
 
     /// When the session needs its first look after it has got its backend.
@@ -211,6 +212,7 @@ impl Link {
     pub fn check(&self, now: Instant) -> Instant {
         let soon = now + BLIND_INTERVAL;
         let Some(backend) = self.backend() else {
+            self.end_if_lost();
             // Nobody reads a client that has no backend yet.
             self.end_if_broken(&self.client, Side::Client);
             return soon;

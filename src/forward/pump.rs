@@ -10,7 +10,6 @@ use rustix::io::Errno;
 
 use super::link::{BLIND_INTERVAL, Direction, Link};
 use super::relay::{Loan, Opening};
-use crate::base::clock::now_coarse;
 use crate::base::limits::{PIPE_BYTES, TURN_BYTES};
 use crate::base::reason::Side;
 use crate::config::model::Relay;
@@ -301,13 +300,14 @@ impl<'a> Pump<'a> {
     /// Has the worker's tick look whether a side broke that nobody reads any more.
     fn look_soon(&self) {
         if let Some(key) = self.link.key() {
-            let soon = now_coarse() + BLIND_INTERVAL;
+            let soon = self.loan.lane.time.get() + BLIND_INTERVAL;
             self.loan.sessions.borrow_mut().hasten(key, soon);
         }
     }
 
     fn delivered(&self, bytes: usize) {
-        self.link.delivered(self.direction, bytes, now_coarse());
+        let time = self.loan.lane.time.get();
+        self.link.delivered(self.direction, bytes, time);
         let counter = match self.direction {
             Direction::Up => &self.loan.listener.bytes_up,
             Direction::Down => &self.loan.listener.bytes_down,

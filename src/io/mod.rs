@@ -4,6 +4,7 @@ pub mod deadline;
 pub mod join;
 pub mod lane;
 pub mod pipes;
+pub mod shortage;
 pub mod socket;
 pub mod turns;
 pub mod unwind;

@@ -2,12 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::mailbox::{Adoption, Inbox, Listening, Message};
 use super::session::{self, Client};
@@ -30,6 +31,9 @@ const QUIET: Duration = Duration::from_millis(250);
 /// How often a withdrawn socket is looked at.
 const QUIET_CHECK: Duration = Duration::from_millis(25);
 
+/// A new connection and its peer's address.
+type Accepted = (OwnedFd, Option<SocketAddr>);
+
 /// All sockets that one worker accepts from.
 pub(super) struct Accepting {
     worker: Rc<Worker>,
@@ -43,6 +47,8 @@ struct Gate {
     /// Set once withdrawn: what its last sessions live by.
     withdrawn: RefCell<Option<Pinned>>,
     closed: Cell<bool>,
+    /// A client that waits for a descriptor for its backend.
+    held: RefCell<Option<Accepted>>,
     /// Closing the last of these closes the listening socket itself.
     _kept: Arc<OwnedFd>,
 }
@@ -69,6 +75,7 @@ impl Accepting {
             listener: Cell::new(listening.listener),
             withdrawn: RefCell::new(None),
             closed: Cell::new(false),
+            held: RefCell::new(None),
             _kept: listening.socket,
         });
         monoio::spawn(accept_all(Rc::clone(&gate), Rc::clone(&self.worker)));
@@ -125,13 +132,16 @@ impl Accepting {
 /// Accepts from one socket until it is closed.
 async fn accept_all(gate: Rc<Gate>, worker: Rc<Worker>) {
     let mut seldom = Seldom::default();
-    while !gate.closed.get() {
-        gate.socket.readable().await;
+    while !gate.closed.get() || gate.holds_client() {
+        if !gate.holds_client() {
+            gate.socket.readable().await;
+        }
         match gate.accept_waiting(&worker) {
             Ok(ACCEPTS_PER_TURN) => worker.lane.end_turn().await,
             Ok(_) => {}
             Err(error) if is_shortage(error) => {
                 worker.cells().accept_paused.inc();
+                worker.shortage.note(now());
                 monoio::time::sleep(PAUSE).await;
             }
             Err(_) if gate.closed.get() => {}
@@ -162,6 +172,11 @@ async fn run_dry(gate: Rc<Gate>, worker: Rc<Worker>) {
     gate.closed.set(true);
     // Ends the wait of `accept_all`, which then lets go of the socket.
     finish(gate.socket.as_fd());
+}
+
+/// A descriptor that is kept until the backend of `client` takes its place.
+fn spare(client: &OwnedFd) -> Result<OwnedFd, Errno> {
+    fcntl_dupfd_cloexec(client, 0)
 }
 
 /// Whether an error is of the one client that was next: it has left, or its network has gone
@@ -201,21 +216,40 @@ impl Gate {
             return Err(Errno::MFILE);
         }
         for accepted in 0..most {
-            let (socket, address) = match accept(self.socket.as_fd()) {
+            let (socket, address) = match self.next_client() {
                 Ok(accepted) => accepted,
                 Err(Errno::AGAIN) => return Ok(accepted),
                 Err(error) if is_clients(error) => continue,
                 Err(error) => return Err(error),
             };
+            let spare = match worker.shortage.is_recent().then(|| spare(&socket)) {
+                None => None,
+                Some(Ok(spare)) => Some(spare),
+                Some(Err(error)) => {
+                    self.held.replace(Some((socket, address)));
+                    return Err(error);
+                }
+            };
             let snapshot = self.snapshot(worker);
             let client = Client {
                 socket,
+                spare,
                 address,
                 listener: self.listener.get(),
             };
             monoio::spawn(session::run(client, snapshot, Rc::clone(worker)));
         }
         Ok(most)
+    }
+
+    /// The client that was held back, or else the next that waits.
+    fn next_client(&self) -> Result<Accepted, Errno> {
+        let held = self.held.borrow_mut().take();
+        held.map_or_else(|| accept(self.socket.as_fd()), Ok)
+    }
+
+    fn holds_client(&self) -> bool {
+        self.held.borrow().is_some()
     }
 
     /// The snapshot that a session from this socket lives by.

@@ -10,7 +10,7 @@ mod accept;
 mod session;
 mod tick;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +19,7 @@ use crate::base::clock::{Instant, now};
 use crate::base::random::Random;
 use crate::forward::link::Link;
 use crate::io::lane::Lane;
+use crate::io::shortage::Shortage;
 use crate::io::turns::Turns;
 use crate::io::wheel::Wheel;
 use crate::log::session::SessionIds;
@@ -55,8 +56,7 @@ struct Worker {
     snapshot: RefCell<Pinned>,
     random: RefCell<Random>,
     session_ids: RefCell<SessionIds>,
-    /// Sessions that wait for a descriptor for their backend; no client is admitted meanwhile.
-    descriptors_awaited: Cell<u32>,
+    shortage: Shortage,
 }
 
 /// A snapshot that tasks of one worker share: counting its users must not touch another core's cache.
@@ -66,13 +66,13 @@ impl Worker {
     fn new(seat: Seat, turns: Option<Turns>) -> Rc<Self> {
         let time = now();
         Rc::new(Self {
-            lane: Lane::new(seat.workers, turns),
+            lane: Lane::new(seat.workers, turns, time),
             sessions: RefCell::new(Wheel::new(time)),
             log: RefCell::new(seat.log),
             snapshot: RefCell::new(Rc::new(seat.snapshot)),
             random: RefCell::new(Random::new(time.as_nanos() ^ (seat.index as u64) << 56)),
             session_ids: RefCell::new(SessionIds::for_worker(seat.index)),
-            descriptors_awaited: Cell::new(0),
+            shortage: Shortage::default(),
             index: seat.index,
             sessions_max: seat.sessions_max,
             metrics: seat.metrics,
@@ -87,7 +87,7 @@ impl Worker {
     /// How many more sessions the process has descriptors for: none while one waits for its second. The other workers' counts may be a
     /// moment old, which the descriptors kept in reserve make up for.
     fn room(&self) -> u64 {
-        if self.descriptors_awaited.get() > 0 {
+        if self.shortage.is_acute() {
             return 0;
         }
         let most = self.sessions_max.load(Ordering::Relaxed);

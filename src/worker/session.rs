@@ -27,6 +27,8 @@ use crate::sys::socket::{receive, tcp_summary};
 /// A client that has just been accepted.
 pub(super) struct Client {
     pub(super) socket: OwnedFd,
+    /// Keeps a descriptor free for the backend's connection where they are scarce.
+    pub(super) spare: Option<OwnedFd>,
     /// `None`: it came through a unix socket.
     pub(super) address: Option<SocketAddr>,
     pub(super) listener: ListenerId,
@@ -73,6 +75,7 @@ pub(super) async fn run(client: Client, snapshot: Pinned, worker: Rc<Worker>) {
     worker.count_opened(listener);
     worker.log_opened(listener, &snapshot, &record);
 
+    drop(client.spare);
     let served = caught(pin!(serve(&link, listener, &worker, &mut record))).await;
     let ending = served.unwrap_or_else(|_| {
         worker.cells().panics.inc();
@@ -87,10 +90,10 @@ pub(super) async fn run(client: Client, snapshot: Pinned, worker: Rc<Worker>) {
 
 /// Finds the client a backend and relays between them until the session is over.
 async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut Record) -> Ending {
-    let opening = match worker.opening(link) {
-        Ok(opening) => opening,
-        Err(cause) => return link.client_broke(cause),
-    };
+    let opening = worker.opening(link).unwrap_or_else(|cause| {
+        link.lose_client(cause);
+        Box::default()
+    });
     let pool = &*listener.pool;
     let ask = Ask {
         source: record.client.map(|client| client.ip()),
@@ -102,7 +105,7 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
         cells: pool.cells.worker(worker.index),
         ask,
         opening: &opening,
-        descriptors_awaited: &worker.descriptors_awaited,
+        shortage: &worker.shortage,
     };
     let dialled = match dial(link, call).await {
         Ok(dialled) => dialled,
@@ -127,6 +130,9 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
     if let Some(key) = link.key() {
         let due = link.first_check(connected);
         worker.sessions.borrow_mut().hasten(key, due);
+    }
+    if let Some(ending) = link.end_if_lost() {
+        return ending;
     }
     let opening = Opening {
         bytes: opening,

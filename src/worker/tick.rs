@@ -14,6 +14,7 @@ pub(super) async fn run(worker: Rc<Worker>) {
     loop {
         monoio::time::sleep(SLOT).await;
         let time = now();
+        worker.lane.time.set(time);
         worker.cells().beat(time);
         worker.check_sessions(time);
         ticks = ticks.wrapping_add(1);

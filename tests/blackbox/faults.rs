@@ -38,6 +38,10 @@ fn start(relay: &str, backends: &[SocketAddr], pool: &str) -> (Ringlane, SocketA
     (ringlane, front)
 }
 
+fn pattern(length: usize) -> Vec<u8> {
+    (0..=250).cycle().take(length).collect()
+}
+
 fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((loopback(), 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -109,6 +113,51 @@ fn backend_that_answers_no_handshake_is_given_up_and_the_next_is_tried() {
     assert_eq!(line["reason"], "connect_timeout");
     let duration = line["duration_ms"].as_f64().unwrap();
     assert!((290.0..900.0).contains(&duration), "{line}");
+}
+
+#[test]
+fn what_the_client_says_first_reaches_one_backend_once_and_in_order() {
+    // More than is read before there is a backend, and less.
+    for length in [1, 700, 4_096, 4_097, 300_000] {
+        let opening: Vec<u8> = pattern(length);
+        let (refusing, refuses) = listener();
+        drop(refusing);
+        let (listener, backend) = listener();
+        let (ringlane, front) = start("auto", &[refuses, backend], "");
+        let mut client = connect(front);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                client.write_all(&opening).unwrap();
+                client.shutdown(Shutdown::Write).unwrap();
+            });
+            let mut got = Vec::new();
+            listener.accept().unwrap().0.read_to_end(&mut got).unwrap();
+            assert!(got == opening, "{} of {length} bytes", got.len());
+        });
+        let line = ringlane.session_lines(1).remove(0);
+        assert_eq!(line["attempts"], 2);
+        assert_eq!(line["bytes_up"], length);
+    }
+}
+
+#[test]
+fn what_the_client_says_first_waits_for_a_backend_that_is_slow_to_answer() {
+    let hanging = Hanging::start();
+    let (ringlane, front) = start("auto", &[hanging.address], "");
+    let opening: Vec<u8> = pattern(20_000);
+    let mut client = connect(front);
+    client.write_all(&opening).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    eventually("the session waits for its backend", || {
+        (ringlane.sessions_active().0 > 0.0).then_some(())
+    });
+    assert!(hanging.streams().any(|mut stream| {
+        let mut got = Vec::new();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.read_to_end(&mut got).is_ok() && got == opening
+    }));
+    let line = ringlane.session_lines(1).remove(0);
+    assert_eq!(line["bytes_up"], 20_000);
 }
 
 #[test]

@@ -1,18 +1,18 @@
 //! A backend that never answers a connect.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use super::address;
+use super::{PATIENCE, address};
 
 /// A listener whose queue is full, so that connections to it hang.
 pub(crate) struct Hanging {
     pub(crate) address: SocketAddr,
-    _listener: Socket,
-    _waiting: Vec<Socket>,
+    listener: Socket,
+    waiting: Vec<Socket>,
 }
 
 impl Hanging {
@@ -33,8 +33,17 @@ impl Hanging {
         }
         Self {
             address: at.as_socket().unwrap(),
-            _listener: listener,
-            _waiting: waiting,
+            listener,
+            waiting,
         }
+    }
+
+    /// Answers after all: every connection, in the order in which they come.
+    pub(crate) fn streams(self) -> impl Iterator<Item = TcpStream> {
+        drop(self.waiting);
+        let listener = self.listener;
+        // accept(2) heeds it.
+        listener.set_read_timeout(Some(PATIENCE)).unwrap();
+        std::iter::from_fn(move || Some(listener.accept().ok()?.0.into()))
     }
 }
