@@ -225,13 +225,21 @@ fn measure_inside(flags: &Flags) -> Result<ExitCode> {
     if let Some(revision) = &flags.against {
         against::pair(&mut measured, revision);
     }
-    fs::remove_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
     let report = Report {
         environment,
         settings,
         peers: info,
         workloads: measured,
     };
+    if report.is_faulty() {
+        let kept = scratch.display();
+        writeln!(
+            std::io::stderr(),
+            "configurations and logs are kept in {kept}"
+        )?;
+    } else {
+        fs::remove_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
+    }
     publish(flags, &report)
 }
 

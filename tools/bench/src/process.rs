@@ -107,9 +107,9 @@ impl Running {
     }
 
     /// Waits until `ready` says so.
-    pub(crate) fn wait_until(&mut self, mut ready: impl FnMut() -> bool) -> Result<()> {
+    pub(crate) fn wait_until(&mut self, ready: impl Fn(u32) -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        while !ready() {
+        while !ready(self.pid()) {
             self.check_alive()?;
             if Instant::now() > deadline {
                 bail!("{} is not ready after {PATIENCE:?}", self.name);

@@ -132,6 +132,8 @@ pub struct Round {
     pub wall_s: f64,
     /// CPU seconds of load generator and backends.
     pub load_cpu_s: Option<f64>,
+    /// CPU seconds of processes that are no part of the run, where measured.
+    pub foreign_cpu_s: Option<f64>,
     /// Latencies, where measured.
     pub latency: Option<Latency>,
     /// Errors by kind.

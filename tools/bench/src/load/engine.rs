@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
+use crate::machine;
 use crate::pattern::{CHUNK, Request};
 use crate::poll;
 use crate::sys::process_cpu_ns;
@@ -77,6 +78,7 @@ struct Clocks {
     time: Instant,
     watched_ns: u64,
     load_ns: u64,
+    machine_ns: u64,
 }
 
 impl Clocks {
@@ -93,6 +95,7 @@ impl Clocks {
             time: Instant::now(),
             watched_ns: sum(&plan.watch)?,
             load_ns: sum(&plan.watch_load)? + sum(&[std::process::id()])?,
+            machine_ns: machine::busy_ns()?,
         })
     }
 }
@@ -350,11 +353,16 @@ impl Engine {
             .at_end
             .map_or_else(|| Clocks::read(&self.plan), Ok)?;
         let start = self.window.at_start.unwrap_or(end);
+        let machine_ns = end.machine_ns - start.machine_ns;
+        let ours_ns = end.watched_ns - start.watched_ns + end.load_ns - start.load_ns;
+        // The machine counts in ticks of 10 ms, so the rest may come out a little below nothing.
+        let foreign_ns = machine_ns.saturating_sub(ours_ns);
         Ok(Outcome {
             wall_s: (end.time - start.time).as_secs_f64(),
             completed: self.completed,
             cpu_s: (end.watched_ns - start.watched_ns) as f64 / 1e9,
             load_cpu_s: (end.load_ns - start.load_ns) as f64 / 1e9,
+            foreign_cpu_s: foreign_ns as f64 / 1e9,
             errors: self.errors,
             latency: Latency::of(&self.latencies),
         })

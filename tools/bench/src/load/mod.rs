@@ -149,6 +149,8 @@ pub struct Outcome {
     pub cpu_s: f64,
     /// CPU time of this process and of the other load processes inside the window, in seconds.
     pub load_cpu_s: f64,
+    /// CPU time of all other processes of the machine inside the window, in seconds.
+    pub foreign_cpu_s: f64,
     /// Errors, warm-up included: there is no time at which an error is welcome.
     pub errors: Errors,
     /// Of requests that were due, or without a rate: completed, inside the window.

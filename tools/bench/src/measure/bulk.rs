@@ -1,12 +1,12 @@
 //! Bulk: iperf3 for the figures, and before that our own generator for every byte.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::load::{Errors, Outcome, Plan};
+use crate::peer::{listens, local};
 use crate::process::{Running, cpu_s, pinned};
 use crate::report::{Family, Round};
 
@@ -57,30 +57,32 @@ impl Bench {
             Errors::default()
         };
         let mut setup = self.setup(case);
-        setup.backends = vec![crate::peer::local(IPERF_PORT)];
-        let server = ["iperf3", "-s", "-p"].map(str::to_owned).to_vec();
-        let server: Vec<String> = server.into_iter().chain([IPERF_PORT.to_string()]).collect();
-        let log = self.scratch.join("iperf3.log");
-        let mut server = Running::start(&case.load_cores, &server, &log)
-            .context("iperf3, of the package of that name")?;
-        server.wait_until(|| listens(IPERF_PORT))?;
+        setup.backends = vec![local(IPERF_PORT)];
         let started = case.peer.start(&setup, &case.cores)?;
         let port = started.address.port();
-        let warm_up = ["-n".to_owned(), WARM_UP.to_owned()];
-        client(&case.load_cores, port, shape, &warm_up)?;
+        self.test(case, port, shape, &["-n", WARM_UP])?;
         let watch = match &started.running {
             Some(running) => running.tree()?,
             None => Vec::new(),
         };
         let before = cpu_s(&watch)?;
         // iperf3 takes whole seconds.
-        let seconds = self.settings.seconds.ceil().max(1.0);
-        let time = ["-t".to_owned(), seconds.to_string()];
-        let result = client(&case.load_cores, port, shape, &time)?;
+        let seconds = self.settings.seconds.ceil().max(1.0).to_string();
+        let result = self.test(case, port, shape, &["-t", &seconds])?;
         let spent = cpu_s(&watch)? - before;
         let mut round = read(&result, case.peer.family(), spent)?;
         round.errors = errors;
         Ok(round)
+    }
+
+    /// One run of iperf3, each with a server of its own: a server is deaf for a while between two.
+    fn test(&self, case: &Case, port: u16, shape: Shape, extent: &[&str]) -> Result<Value> {
+        let command = ["iperf3", "-s", "-1", "-p", &IPERF_PORT.to_string()].map(str::to_owned);
+        let log = self.scratch.join("iperf3.log");
+        let mut server = Running::start(&case.load_cores, &command, &log)
+            .context("iperf3, of the package of that name")?;
+        server.wait_until(|_| listens(IPERF_PORT))?;
+        client(&case.load_cores, port, shape, extent)
     }
 
     /// Sends and fetches a pattern through the peer and compares it byte by byte.
@@ -107,18 +109,7 @@ impl Bench {
     }
 }
 
-fn listens(port: u16) -> bool {
-    // A connection would be taken for a test, so the kernel's list is read instead.
-    let wanted = format!(":{port:04X} ");
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|path| {
-        std::fs::read_to_string(Path::new(path)).is_ok_and(|text| {
-            text.lines()
-                .any(|line| line.contains(&wanted) && line.contains(" 0A "))
-        })
-    })
-}
-
-fn client(cores: &[usize], port: u16, shape: Shape, extent: &[String]) -> Result<Value> {
+fn client(cores: &[usize], port: u16, shape: Shape, extent: &[&str]) -> Result<Value> {
     let port = port.to_string();
     let connections = shape.connections.to_string();
     let fixed = [
@@ -135,7 +126,7 @@ fn client(cores: &[usize], port: u16, shape: Shape, extent: &[String]) -> Result
     if shape.direction == Direction::Down {
         command.push("-R".to_owned());
     }
-    command.extend(extent.iter().cloned());
+    command.extend(extent.iter().copied().map(str::to_owned));
     let output = pinned(cores, &command)?.output().context("iperf3")?;
     let result: Value = serde_json::from_slice(&output.stdout).with_context(|| {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

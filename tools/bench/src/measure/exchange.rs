@@ -159,6 +159,7 @@ pub(super) fn round(family: Family, outcome: Outcome) -> Round {
         units: outcome.completed as f64,
         wall_s: outcome.wall_s,
         load_cpu_s: Some(outcome.load_cpu_s),
+        foreign_cpu_s: Some(outcome.foreign_cpu_s),
         latency: outcome.latency,
         errors: outcome.errors,
         ..Round::default()

@@ -16,7 +16,7 @@ use crate::backend;
 use crate::peer::{BACKEND_PORT, BACKENDS, Peer};
 use crate::process::Running;
 use crate::report::{Family, Measured, Round, Row, Settings};
-use crate::statistics::median;
+use crate::statistics::{Spread, median};
 use crate::workload::Workload;
 
 use case::{Case, cases};
@@ -103,7 +103,7 @@ impl Bench {
                 let place = (turn + number) % cases.len();
                 let case = &cases[place];
                 let round = match self.round(workload, &work, case, number) {
-                    Ok(round) => Round { number, ..round },
+                    Ok(round) => checked(Round { number, ..round }),
                     Err(error) => Round {
                         number,
                         fault: Some(format!("{error:#}")),
@@ -126,6 +126,7 @@ impl Bench {
             paired: None,
         };
         note_saturation(&mut measured);
+        note_company(&mut measured);
         Ok(measured)
     }
 
@@ -147,6 +148,23 @@ impl Bench {
             Work::Idle => self.idle(case),
             Work::Reload => self.reload(case),
         }
+    }
+}
+
+/// Work that cost nothing was not measured, whatever the clocks say.
+fn checked(round: Round) -> Round {
+    let free = round.spent.is_some_and(|spent| spent <= 0.0);
+    let fault = if free {
+        "the clocks of its processes did not advance"
+    } else if round.units <= 0.0 {
+        "no work was done"
+    } else {
+        return round;
+    };
+    Round {
+        spent: None,
+        fault: Some(fault.to_owned()),
+        ..round
     }
 }
 
@@ -213,6 +231,20 @@ fn note_saturation(measured: &mut Measured) {
                 share * 100.0
             ));
         }
+    }
+}
+
+/// Other work on the machine costs caches and turns: figures taken beside it are not to be trusted.
+fn note_company(measured: &mut Measured) {
+    const DISTURBING: f64 = 0.05;
+    let foreign = |round: &Round| Some(round.foreign_cpu_s? / round.wall_s);
+    let rounds = measured.rows.iter().flat_map(|row| &row.rounds);
+    let share = Spread::of(rounds.filter_map(foreign)).map_or(0.0, |spread| spread.median);
+    if share > DISTURBING {
+        measured.notes.push(format!(
+            "processes that are no part of this run took {:.0} % of a core meanwhile: the figures are disturbed",
+            share * 100.0
+        ));
     }
 }
 

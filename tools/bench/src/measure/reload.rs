@@ -55,8 +55,8 @@ impl Bench {
         for number in 1..=RELOADS {
             // Each time another backend, so that there is something to change.
             setup.backends = vec![local(BACKEND_PORT + u16::try_from(number % 2)?)];
-            case.peer.write_configuration(&setup)?;
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            case.peer.write_configuration(&setup)?;
             running.signal(signal)?;
             next += APART;
         }

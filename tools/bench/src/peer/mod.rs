@@ -7,13 +7,13 @@ mod nginx;
 mod ringlane;
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 
-use crate::process::Running;
+use crate::process::{Running, tree};
 use crate::report::{Family, PeerInfo};
 
 pub(crate) use find::{Programs, find, number, ringlane as ringlane_at};
@@ -146,7 +146,11 @@ impl Peer {
     pub(crate) fn write_configuration(&self, setup: &Setup) -> Result<()> {
         fs::create_dir_all(&setup.scratch).with_context(|| setup.scratch.display().to_string())?;
         let file = self.file(setup);
-        fs::write(&file, self.configuration(setup)).with_context(|| file.display().to_string())
+        // Whole or not at all: a program may be reading it.
+        let aside = file.with_extension("new");
+        fs::write(&aside, self.configuration(setup))
+            .with_context(|| aside.display().to_string())?;
+        fs::rename(&aside, &file).with_context(|| file.display().to_string())
     }
 
     /// Starts it on the cores and waits until it accepts connections.
@@ -165,8 +169,11 @@ impl Peer {
         let address = local(setup.listen);
         let log = self.log(setup);
         let mut running = Running::start(cores, &self.command(setup), &log)?;
+        let processes = self.processes(setup.style);
         running
-            .wait_until(|| TcpStream::connect(address).is_ok())
+            .wait_until(|pid| {
+                listens(setup.listen) && tree(pid).is_ok_and(|tree| tree.len() >= processes)
+            })
             .with_context(|| {
                 let text = fs::read_to_string(&log).unwrap_or_default();
                 format!("{} says:\n{}", self.name, text.trim_end())
@@ -175,6 +182,14 @@ impl Peer {
             running: Some(running),
             address,
         })
+    }
+
+    /// Processes of it that there are when it serves: a master may listen before it has a worker.
+    fn processes(&self, style: Style) -> usize {
+        match (&self.kind, style) {
+            (Kind::Nginx { .. }, _) | (Kind::Haproxy(_), Style::Reloadable) => 2,
+            _ => 1,
+        }
     }
 
     /// Where its messages go.
@@ -203,6 +218,19 @@ impl Peer {
             configuration: self.configuration(setup),
         }
     }
+}
+
+/// Whether somebody listens on a port. A connection to try it would be passed on to the backend, which
+/// may take it for work, so the kernel's list is read instead.
+pub(crate) fn listens(port: u16) -> bool {
+    // Local address and state, as the kernel writes them; 0A is LISTEN.
+    let wanted = format!(":{port:04X} ");
+    ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|path| {
+        fs::read_to_string(path).is_ok_and(|text| {
+            text.lines()
+                .any(|line| line.contains(&wanted) && line.contains(" 0A "))
+        })
+    })
 }
 
 pub(crate) fn local(port: u16) -> SocketAddr {

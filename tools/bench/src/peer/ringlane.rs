@@ -3,7 +3,7 @@
 use super::Setup;
 
 /// What its log says after a reload that worked.
-pub(super) const RELOADED: &str = "reloaded";
+pub(super) const RELOADED: &str = "reload applied as version";
 
 pub(super) fn arguments(file: &str) -> Vec<String> {
     ["run", "--config", file].map(str::to_owned).to_vec()
