@@ -75,12 +75,12 @@ fn group(measured: &Measured) -> Option<Group<'_>> {
     if matches!(measured.workload, Workload::Reload | Workload::TwoWorkers) {
         return None;
     }
-    let own = measured.row("ringlane")?;
+    let own = measured.row("ringlane").filter(|row| !row.is_faulty())?;
     let shown = [
         (Some(own), "#0f766e"),
-        (cheapest(measured, Family::Haproxy), "#6b7fa3"),
-        (cheapest(measured, Family::Nginx), "#a3a3a3"),
-        (cheapest(measured, Family::Envoy), "#b08968"),
+        (cheapest(measured, Family::Haproxy), "#5b6f96"),
+        (cheapest(measured, Family::Nginx), "#7a7a7a"),
+        (cheapest(measured, Family::Envoy), "#9a6f4b"),
     ];
     let bars = shown.into_iter().filter_map(|(row, color)| {
         let row = row?;
@@ -100,7 +100,7 @@ fn cheapest(measured: &Measured, family: Family) -> Option<&Row> {
     measured
         .rows
         .iter()
-        .filter(|row| row.family == family)
+        .filter(|row| row.family == family && !row.is_faulty())
         .filter_map(|row| Some((row.cost?.median, row)))
         .min_by(|(left, _), (right, _)| left.total_cmp(right))
         .map(|(_, row)| row)
@@ -108,43 +108,35 @@ fn cheapest(measured: &Measured, family: Family) -> Option<&Row> {
 
 fn heading(report: &Report) -> String {
     let environment = &report.environment;
-    let programs = [
-        Family::Ringlane,
-        Family::Haproxy,
-        Family::Nginx,
-        Family::Envoy,
-    ]
-    .iter()
-    .filter_map(|family| report.peers.iter().find(|peer| peer.family == *family))
-    .map(|peer| short_version(&peer.version))
-    .collect::<Vec<_>>()
-    .join(" · ");
+    let names = [
+        (Family::Ringlane, "ringlane"),
+        (Family::Haproxy, "HAProxy"),
+        (Family::Nginx, "nginx"),
+        (Family::Envoy, "Envoy"),
+    ];
+    let peer = |family: Family| report.peers.iter().find(|peer| peer.family == family);
+    let programs = names
+        .iter()
+        .filter_map(|(family, name)| Some(short_version(name, &peer(*family)?.version)))
+        .collect::<Vec<_>>()
+        .join(" · ");
     let run = format!(
-        "{} · Linux {} · one worker each · medians of {} rounds of {} s, whiskers from the least to the most",
+        "{} · Linux {} · one worker each · medians of {} × {} s, whiskers from the least to the most",
         environment.cpu, environment.kernel, report.settings.rounds, report.settings.seconds
     );
-    let mut svg = text(
-        24.0,
-        34.0,
-        "CPU time for the same work, ringlane = 1",
-        TITLE,
-    );
+    let mut svg = text(24.0, 34.0, "What the same work costs, ringlane = 1", TITLE);
     svg += &text(24.0, 56.0, &format!("Shorter is better. {programs}"), SMALL);
     svg += &text(24.0, 73.0, &run, SMALL);
     svg
 }
 
-/// `HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://…` is too much for a picture.
-fn short_version(version: &str) -> String {
-    let version = version
-        .replace("nginx version: nginx/", "nginx ")
-        .replace("HAProxy version ", "HAProxy ");
-    if let Some(rest) = version.split("version: ").nth(1) {
-        let number = rest.split('/').nth(1).unwrap_or(rest);
-        return format!("Envoy {number}");
-    }
-    let words: Vec<&str> = version.split_whitespace().take(2).collect();
-    words.join(" ")
+/// `HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://…` is too much for a picture: the name, and
+/// of the first number the release.
+fn short_version(name: &str, version: &str) -> String {
+    let is_release =
+        |word: &&str| word.contains('.') && word.starts_with(|it: char| it.is_ascii_digit());
+    let mut words = version.split([' ', '/', '-', '+']);
+    format!("{name} {}", words.find(is_release).unwrap_or_default())
 }
 
 impl Group<'_> {
@@ -264,7 +256,8 @@ const TITLE: &str = "font-size=\"20\" font-weight=\"600\" fill=\"#111827\"";
 const SMALL: &str = "font-size=\"11\" fill=\"#4b5563\"";
 const GROUP: &str = "font-size=\"13\" font-weight=\"600\" fill=\"#111827\"";
 const LABEL: &str = "font-size=\"11\" fill=\"#111827\" text-anchor=\"end\"";
-const NUMBER: &str = "font-size=\"11\" fill=\"#111827\"";
+/// On a white ground of its own, so that no line runs through it.
+const NUMBER: &str = "font-size=\"11\" fill=\"#111827\" stroke=\"#ffffff\" stroke-width=\"4\" paint-order=\"stroke\"";
 const INSIDE: &str = "font-size=\"11\" fill=\"#ffffff\" font-weight=\"600\" text-anchor=\"end\"";
 const AXIS: &str = "font-size=\"11\" fill=\"#4b5563\" text-anchor=\"middle\"";
 

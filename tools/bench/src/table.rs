@@ -25,7 +25,7 @@ fn heading(report: &Report) -> String {
     let environment = &report.environment;
     let settings = &report.settings;
     let mut text = format!(
-        "{}, {} cores, Linux {}, {}\n{} rounds of {} s; balancer on core {}, load on {:?}\n",
+        "{}, {} cores, Linux {}, {}\nrounds: {}, seconds: {}; balancer on core {}, load on {:?}\n",
         environment.cpu,
         environment.cores,
         environment.kernel,

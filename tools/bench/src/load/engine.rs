@@ -51,7 +51,8 @@ pub struct Engine {
     completed: u64,
     /// Requests begun; with a rate, also the number of the next one that is due.
     begun: u64,
-    finished: u64,
+    /// Requests that ended, well or not.
+    ended: u64,
     window: Window,
     /// No request begins before: the pause after an error.
     not_before: Option<Instant>,
@@ -117,7 +118,7 @@ impl Engine {
             latencies: Histogram::new_with_bounds(1, LONGEST_NS, 3)?,
             completed: 0,
             begun: 0,
-            finished: 0,
+            ended: 0,
             window: Window {
                 start,
                 from,
@@ -165,7 +166,7 @@ impl Engine {
     /// A plan of one request a connection is measured until the last of them.
     fn window_ends(&self, now: Instant) -> bool {
         match self.plan.pace {
-            Pace::Once => self.finished + self.errors.total() >= self.slots.len() as u64,
+            Pace::Once => self.ended >= self.slots.len() as u64,
             Pace::Closed | Pace::Open(_) => now >= self.window.until,
         }
     }
@@ -309,7 +310,7 @@ impl Engine {
     }
 
     fn complete(&mut self, place: usize) {
-        self.finished += 1;
+        self.ended += 1;
         let Some(since) = self.slots[place].since.take() else {
             return;
         };
@@ -325,6 +326,7 @@ impl Engine {
 
     fn fail(&mut self, place: usize, fault: Fault) {
         self.errors.count(fault);
+        self.ended += 1;
         self.slots[place] = Slot::default();
         self.free.push_back(place);
         // A closed loop would ask a dead balancer as fast as it can; one with a rate keeps its rate.

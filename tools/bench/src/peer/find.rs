@@ -21,7 +21,11 @@ pub(crate) struct Programs {
 
 /// All peers whose program is there, or of these the ones that `names` asks for.
 pub(crate) fn find(programs: &Programs, names: Option<&[String]>) -> Result<Vec<Peer>> {
-    let mut peers = vec![ringlane("ringlane", &programs.ringlane, 1)?];
+    let mut peers = Vec::new();
+    // Whoever leaves it out need not have built it.
+    if names.is_none_or(|names| names.iter().any(|name| name == "ringlane")) {
+        peers.push(ringlane("ringlane", &programs.ringlane, 1)?);
+    }
     if let Some(program) = locate(programs.haproxy.as_deref(), "haproxy") {
         let version = first_line(Command::new(&program).arg("-v"))?;
         for (name, splicing) in [
@@ -47,7 +51,9 @@ pub(crate) fn find(programs: &Programs, names: Option<&[String]>) -> Result<Vec<
     }
     if let Some(program) = &programs.envoy {
         let version = first_line(Command::new(program).arg("--version"))?;
-        peers.push(peer("envoy", Kind::Envoy, program, &version));
+        // It begins with its own path.
+        let version = version.split_once("version: ").map_or(&*version, |it| it.1);
+        peers.push(peer("envoy", Kind::Envoy, program, version));
     }
     peers.push(peer("direct", Kind::Direct, Path::new(""), "no balancer"));
     let mut peers = select(peers, names)?;

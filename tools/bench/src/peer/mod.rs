@@ -9,8 +9,9 @@ mod ringlane;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use crate::process::{Running, tree};
@@ -165,6 +166,7 @@ impl Peer {
                 address,
             });
         }
+        wait_until_free(setup.listen)?;
         self.write_configuration(setup)?;
         let address = local(setup.listen);
         let log = self.log(setup);
@@ -218,6 +220,20 @@ impl Peer {
             configuration: self.configuration(setup),
         }
     }
+}
+
+/// Waits for the sockets of a program that has ended: the kernel takes a ring of io_uring apart a
+/// little later than the process that owned it.
+fn wait_until_free(port: u16) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
+    while listens(port) {
+        if Instant::now() > deadline {
+            bail!("somebody still listens on port {port} after {PATIENCE:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// Whether somebody listens on a port. A connection to try it would be passed on to the backend, which
