@@ -183,11 +183,6 @@ impl Bar<'_> {
         let low = scale.x((self.cost.min / unit).min(scale.longest));
         let high = scale.x((self.cost.max / unit).min(scale.longest));
         let (upper, lower) = (middle - 3.0, middle + 3.0);
-        let _ = writeln!(
-            svg,
-            "<path d=\"M{low:.1} {middle}H{high:.1}M{low:.1} {upper}V{lower}M{high:.1} {upper}V{lower}\" \
-             stroke=\"#111827\" stroke-width=\"1\" fill=\"none\"/>"
-        );
         if ratio > scale.longest {
             // Two strokes across the end: the bar goes on.
             let _ = writeln!(
@@ -197,6 +192,12 @@ impl Bar<'_> {
                 y,
                 BAR,
                 BAR
+            );
+        } else {
+            let _ = writeln!(
+                svg,
+                "<path d=\"M{low:.1} {middle}H{high:.1}M{low:.1} {upper}V{lower}M{high:.1} {upper}V{lower}\" \
+                 stroke=\"#111827\" stroke-width=\"1\" fill=\"none\"/>"
             );
         }
         let number = format!("{ratio:.2}");

@@ -188,7 +188,7 @@ impl Row {
         self.errors().total() > 0 || self.rounds.iter().any(|round| round.fault.is_some())
     }
 
-    /// What the workload is judged by: the cost, or the 99.9th percentile, or the connection count.
+    /// What the workload is judged by: the cost, or the 99.9th percentile.
     pub fn figure(&self, workload: Workload) -> Option<f64> {
         if workload.is_judged_by_latency() {
             self.latency(|latency| latency.p999)
