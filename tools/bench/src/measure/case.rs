@@ -1,0 +1,123 @@
+//! Which peers take part in a workload, and how each of them is set up for it.
+
+use crate::machine;
+use crate::peer::{BACKEND_PORT, BACKENDS, Kind, Peer};
+use crate::report::{Family, Settings};
+use crate::workload::Workload;
+
+/// Cores from which two workers can be compared with one in throughput: two for them, two for load.
+const CORES_FOR_SCALING: usize = 4;
+
+/// One row of a workload.
+pub(super) struct Case {
+    pub(super) label: String,
+    pub(super) peer: Peer,
+    /// The backends' ports.
+    pub(super) ports: Vec<u16>,
+    pub(super) cores: Vec<usize>,
+    pub(super) load_cores: Vec<usize>,
+}
+
+/// The rows of a workload, and what a reader must know of them.
+pub(super) fn cases(
+    workload: Workload,
+    peers: &[Peer],
+    settings: &Settings,
+) -> (Vec<Case>, Vec<String>) {
+    let plain = |peer: &Peer, backends: u16| Case {
+        label: peer.name.clone(),
+        peer: peer.clone(),
+        ports: (BACKEND_PORT..BACKEND_PORT + backends).collect(),
+        cores: vec![settings.balancer_core],
+        load_cores: settings.load_cores.clone(),
+    };
+    let balancers = peers.iter().filter(|peer| peer.family() != Family::Direct);
+    let mut notes = Vec::new();
+    let cases = match workload {
+        Workload::Idle => balancers.map(|peer| plain(peer, 1)).collect(),
+        Workload::Backends100 => with_own_churn(peers, &plain, balancers),
+        Workload::Reload => {
+            if balancers.clone().any(|peer| peer.reload().is_none()) {
+                notes.push("envoy takes a new file only by a hot restart: left out".to_owned());
+            }
+            let first_of_family = |peer: &&Peer| {
+                let first = peers.iter().find(|it| it.family() == peer.family());
+                let is_first = first.is_some_and(|first| first.name == peer.name);
+                peer.reload().is_some() && (is_first || peer.family() == Family::Ringlane)
+            };
+            balancers
+                .filter(first_of_family)
+                .map(|peer| plain(peer, 1))
+                .collect()
+        }
+        Workload::TwoWorkers => two_workers(&plain, peers, settings, &mut notes),
+        _ => peers.iter().map(|peer| plain(peer, 1)).collect(),
+    };
+    (cases, notes)
+}
+
+/// Every balancer with 100 backends, and ringlane with one in the same rounds.
+fn with_own_churn<'a>(
+    peers: &[Peer],
+    plain: &dyn Fn(&Peer, u16) -> Case,
+    balancers: impl Iterator<Item = &'a Peer>,
+) -> Vec<Case> {
+    let mut cases: Vec<Case> = balancers.map(|peer| plain(peer, BACKENDS)).collect();
+    let own = peers.iter().find(|peer| peer.name == "ringlane");
+    if let Some(peer) = own {
+        cases.push(Case {
+            label: "ringlane, one".to_owned(),
+            ..plain(peer, 1)
+        });
+    }
+    cases
+}
+
+fn two_workers(
+    plain: &dyn Fn(&Peer, u16) -> Case,
+    peers: &[Peer],
+    settings: &Settings,
+    notes: &mut Vec<String>,
+) -> Vec<Case> {
+    let available = machine::cores();
+    let mut cores = vec![settings.balancer_core];
+    let second = available
+        .iter()
+        .find(|core| **core != settings.balancer_core);
+    cores.extend(second);
+    let rest: Vec<usize> = available
+        .iter()
+        .copied()
+        .filter(|core| !cores.contains(core))
+        .collect();
+    let load_cores = if available.len() >= CORES_FOR_SCALING {
+        rest
+    } else {
+        notes.push(format!(
+            "no scaling figure: {} cores are here, and two workers with their load need {CORES_FOR_SCALING}. \
+             Workers and load share the cores, so only the CPU time of a request says something",
+            available.len()
+        ));
+        settings.load_cores.clone()
+    };
+    let mut cases = Vec::new();
+    for peer in peers {
+        for (count, of) in [(1, "one worker"), (2, "two workers")] {
+            let Kind::Ringlane { .. } = peer.kind else {
+                continue;
+            };
+            let case = plain(peer, 1);
+            cases.push(Case {
+                label: format!("{}, {of}", peer.name),
+                peer: Peer {
+                    kind: Kind::Ringlane { workers: count },
+                    ..peer.clone()
+                },
+                cores: cores.clone(),
+                load_cores: load_cores.clone(),
+                ..case
+            });
+        }
+    }
+    cases
+}
