@@ -58,23 +58,24 @@ pub(super) enum Pass {
     Any,
 }
 
-/// The places that a walk has yielded, each with the index of its tier.
+/// The places that a walk has yielded, each with the index of its tier; small, since every session
+/// holds one while it dials.
 #[derive(Debug, Default)]
 pub(super) struct Tried {
-    places: [(usize, usize); CONNECT_ATTEMPTS_MAX],
-    len: usize,
+    places: [(u8, u32); CONNECT_ATTEMPTS_MAX],
+    len: u8,
 }
 
 impl Tried {
     /// How many of this tier.
     pub(super) fn count(&self, tier: usize) -> usize {
-        let tried = self.places[..self.len].iter();
-        tried.filter(|(of, _)| *of == tier).count()
+        let tried = self.places().iter();
+        tried.filter(|(of, _)| usize::from(*of) == tier).count()
     }
 
     /// The walk ends after [`CONNECT_ATTEMPTS_MAX`] pushes.
-    pub(super) const fn push(&mut self, tier: usize, place: usize) {
-        self.places[self.len] = (tier, place);
+    pub(super) fn push(&mut self, tier: usize, place: usize) {
+        self.places[usize::from(self.len)] = packed(tier, place);
         self.len += 1;
     }
 
@@ -84,8 +85,18 @@ impl Tried {
     }
 
     fn contains(&self, tier: usize, place: usize) -> bool {
-        self.places[..self.len].contains(&(tier, place))
+        self.places().contains(&packed(tier, place))
     }
+
+    fn places(&self) -> &[(u8, u32)] {
+        &self.places[..usize::from(self.len)]
+    }
+}
+
+fn packed(tier: usize, place: usize) -> (u8, u32) {
+    let tier = u8::try_from(tier).expect("a tier is numbered with 8 bits in the configuration");
+    let place = u32::try_from(place).expect("fewer backends than addresses of IPv4");
+    (tier, place)
 }
 
 /// What an algorithm may choose from.

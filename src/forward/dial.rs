@@ -80,10 +80,10 @@ pub struct DialFault {
 ///
 /// # Errors
 /// The last attempt's fault when attempts, time or the pool's retry budget are used up.
-pub async fn dial(link: &Link, call: Call<'_>) -> Result<Dialled, DialFault> {
+pub async fn dial(link: &Link, call: &Call<'_>) -> Result<Dialled, DialFault> {
     let mut dialler = Dialler::new(link, call);
-    let pool = call.pool;
-    for backend in pool.balancer.walk(&pool.live.rotation, call.ask) {
+    let Call { pool, ask, .. } = *call;
+    for backend in pool.balancer.walk(&pool.live.rotation, ask) {
         if !dialler.may_try() {
             break;
         }
@@ -96,14 +96,14 @@ pub async fn dial(link: &Link, call: Call<'_>) -> Result<Dialled, DialFault> {
 
 struct Dialler<'a> {
     link: &'a Link,
-    call: Call<'a>,
+    call: &'a Call<'a>,
     fault: DialFault,
     /// The last attempt looked whether a backend that had failed is back.
     probed: bool,
 }
 
 impl<'a> Dialler<'a> {
-    const fn new(link: &'a Link, call: Call<'a>) -> Self {
+    const fn new(link: &'a Link, call: &'a Call<'a>) -> Self {
         let fault = DialFault {
             reason: Reason::NoBackend,
             cause: None,

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 
 use super::link::{BLIND_INTERVAL, Direction, Link};
-use super::relay::{Loan, Opening};
+use super::relay::Loan;
 use crate::base::limits::{PIPE_BYTES, TURN_BYTES};
 use crate::base::reason::Side;
 use crate::config::model::Relay;
@@ -25,11 +25,9 @@ const SMALL_SPLICES_MAX: u32 = 3;
 
 pub(super) struct Pump<'a> {
     link: &'a Link,
+    backend: &'a Socket,
+    loan: &'a Loan<'a>,
     direction: Direction,
-    from: &'a Socket,
-    to: &'a Socket,
-    mode: Relay,
-    loan: Loan<'a>,
     hurried: Cell<bool>,
 }
 
@@ -47,8 +45,8 @@ enum Copied {
     Bulk,
     /// Enough for one turn.
     Turn,
-    /// The destination is full; this is the rest.
-    Stalled(Vec<u8>),
+    /// The destination is full, and the link keeps the rest.
+    Stalled,
     /// The source has ended.
     End,
 }
@@ -66,36 +64,22 @@ enum Spliced {
 impl<'a> Pump<'a> {
     pub(super) const fn new(
         link: &'a Link,
+        backend: &'a Socket,
+        loan: &'a Loan<'a>,
         direction: Direction,
-        (from, to): (&'a Socket, &'a Socket),
-        mode: Relay,
-        loan: Loan<'a>,
     ) -> Self {
         Self {
             link,
-            direction,
-            from,
-            to,
-            mode,
+            backend,
             loan,
+            direction,
             hurried: Cell::new(matches!(direction, Direction::Down)),
         }
     }
 
-    /// Counts what of the opening was sent already; returns the rest.
-    pub(super) fn opened(&self, opening: Opening) -> Vec<u8> {
-        if opening.sent == 0 {
-            return opening.bytes.into_vec();
-        }
-        self.delivered(opening.sent);
-        let rest = opening.bytes.get(opening.sent..);
-        rest.unwrap_or_default().to_vec()
-    }
-
-    /// Moves bytes, the `rest` of an opening first, until the source ends or a side breaks, and tells
-    /// the other side.
-    pub(super) async fn run(&self, rest: Vec<u8>) {
-        match self.move_all(rest).await {
+    /// Moves bytes until the source ends or a side breaks, and tells the other side.
+    pub(super) async fn run(&self) {
+        match self.move_all().await {
             Ok(()) => {
                 self.link.finished(self.direction);
                 self.look_soon();
@@ -113,12 +97,7 @@ impl<'a> Pump<'a> {
     /// answers, closes and resets, and the answer must not be lost with the request.
     fn rescue(&self) {
         let back = Self {
-            direction: match self.direction {
-                Direction::Up => Direction::Down,
-                Direction::Down => Direction::Up,
-            },
-            from: self.to,
-            to: self.from,
+            direction: self.direction.reverse(),
             hurried: Cell::new(true),
             ..*self
         };
@@ -128,21 +107,22 @@ impl<'a> Pump<'a> {
         }
     }
 
-    async fn move_all(&self, rest: Vec<u8>) -> Result<(), Broken> {
-        let mut mode = self.mode;
-        if !rest.is_empty() {
-            Box::pin(self.flush(rest)).await?;
+    async fn move_all(&self) -> Result<(), Broken> {
+        let mut mode = self.loan.mode;
+        if self.link.has_unsent(self.direction) {
+            // Of a long opening, or of one to a backend that was slow to answer.
+            Box::pin(self.flush()).await?;
         }
         // What the client had said is on its way, and the backend mostly waits for it.
-        self.from.readable().await;
+        self.from().readable().await;
         loop {
             let bulk = match mode {
                 Relay::Splice => true,
                 Relay::Auto | Relay::Copy => match self.copy(mode)? {
                     Copied::Bulk => true,
-                    Copied::Stalled(rest) => {
+                    Copied::Stalled => {
                         // Idle sessions are many: the memory of the busy states is not theirs.
-                        Box::pin(self.flush(rest)).await?;
+                        Box::pin(self.flush()).await?;
                         continue;
                     }
                     Copied::End => return Ok(()),
@@ -160,7 +140,7 @@ impl<'a> Pump<'a> {
                     Spliced::Small => {}
                 }
             } else {
-                self.from.readable().await;
+                self.from().readable().await;
             }
         }
     }
@@ -170,7 +150,7 @@ impl<'a> Pump<'a> {
         let scratch = &mut *self.loan.lane.scratch.borrow_mut();
         let mut moved = 0;
         while moved < TURN_BYTES {
-            let received = match receive(self.from.as_fd(), scratch) {
+            let received = match receive(self.from().as_fd(), scratch) {
                 Ok(0) => return Ok(Copied::End),
                 Ok(received) => received,
                 Err(Errno::AGAIN) => return Ok(Copied::Dry),
@@ -179,7 +159,8 @@ impl<'a> Pump<'a> {
             self.hurry();
             let rest = self.send(&scratch[..received])?;
             if !rest.is_empty() {
-                return Ok(Copied::Stalled(rest.to_vec()));
+                self.link.set_unsent(self.direction, rest);
+                return Ok(Copied::Stalled);
             }
             if received < scratch.len() {
                 // The poll is level-triggered: what came meanwhile completes it at once, and the
@@ -199,14 +180,14 @@ impl<'a> Pump<'a> {
     fn hurry(&self) {
         if !self.hurried.get() && self.link.bytes(self.direction) > 0 {
             self.hurried.set(true);
-            send_promptly(self.to.as_fd());
+            send_promptly(self.to().as_fd());
         }
     }
 
     /// Sends until all is sent or the destination is full; returns the rest.
     fn send<'b>(&self, mut bytes: &'b [u8]) -> Result<&'b [u8], Broken> {
         while !bytes.is_empty() {
-            match send(self.to.as_fd(), bytes) {
+            match send(self.to().as_fd(), bytes) {
                 Ok(sent) => {
                     self.delivered(sent);
                     bytes = bytes.get(sent..).unwrap_or_default();
@@ -219,8 +200,9 @@ impl<'a> Pump<'a> {
     }
 
     /// Sends what the destination had no room for.
-    async fn flush(&self, rest: Vec<u8>) -> Result<(), Broken> {
-        let mut unsent = rest.as_slice();
+    async fn flush(&self) -> Result<(), Broken> {
+        let rest = self.link.take_unsent(self.direction);
+        let mut unsent = &*rest;
         while !unsent.is_empty() {
             self.room().await;
             unsent = self.send(unsent)?;
@@ -239,7 +221,7 @@ impl<'a> Pump<'a> {
             };
             let mut moved = 0;
             while moved < TURN_BYTES {
-                let filled = match pipe.fill(self.from.as_fd(), PIPE_BYTES) {
+                let filled = match pipe.fill(self.from().as_fd(), PIPE_BYTES) {
                     // The end of the stream, or urgent data, before which splice(2) stops likewise:
                     // a copy tells which, and gets past it.
                     Ok(0) => {
@@ -263,7 +245,7 @@ impl<'a> Pump<'a> {
             if mode == Relay::Auto && small >= SMALL_SPLICES_MAX {
                 return Ok(Spliced::Small);
             }
-            self.from.readable().await;
+            self.from().readable().await;
         }
     }
 
@@ -271,16 +253,16 @@ impl<'a> Pump<'a> {
     async fn copy_instead(&self) -> Result<Spliced, Broken> {
         match self.copy(Relay::Copy)? {
             Copied::End => return Ok(Spliced::End),
-            Copied::Stalled(rest) => self.flush(rest).await?,
+            Copied::Stalled => self.flush().await?,
             Copied::Turn => self.loan.lane.end_turn().await,
-            Copied::Dry | Copied::Bulk => self.from.readable().await,
+            Copied::Dry | Copied::Bulk => self.from().readable().await,
         }
         Ok(Spliced::Small)
     }
 
     async fn drain(&self, pipe: &mut PipeLoan<'_>) -> Result<(), Broken> {
         while pipe.held() > 0 {
-            match pipe.drain(self.to.as_fd()) {
+            match pipe.drain(self.to().as_fd()) {
                 Ok(moved) => self.delivered(moved),
                 Err(Errno::AGAIN) => self.room().await,
                 Err(cause) => return Err(self.destination_broke(cause)),
@@ -293,7 +275,7 @@ impl<'a> Pump<'a> {
     async fn room(&self) {
         self.link.set_stalled(self.direction, true);
         self.look_soon();
-        self.to.writable().await;
+        self.to().writable().await;
         self.link.set_stalled(self.direction, false);
     }
 
@@ -306,13 +288,21 @@ impl<'a> Pump<'a> {
     }
 
     fn delivered(&self, bytes: usize) {
-        let time = self.loan.lane.time.get();
-        self.link.delivered(self.direction, bytes, time);
-        let counter = match self.direction {
-            Direction::Up => &self.loan.listener.bytes_up,
-            Direction::Down => &self.loan.listener.bytes_down,
-        };
-        counter.add(bytes as u64);
+        self.loan.delivered(self.link, self.direction, bytes);
+    }
+
+    const fn from(&self) -> &'a Socket {
+        match self.direction {
+            Direction::Up => self.link.client(),
+            Direction::Down => self.backend,
+        }
+    }
+
+    const fn to(&self) -> &'a Socket {
+        match self.direction {
+            Direction::Up => self.backend,
+            Direction::Down => self.link.client(),
+        }
     }
 
     const fn source_broke(&self, cause: Errno) -> Broken {

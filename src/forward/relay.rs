@@ -10,6 +10,7 @@ use crate::base::reason::Reason;
 use crate::config::model;
 use crate::io::join::both;
 use crate::io::lane::Lane;
+use crate::io::socket::Socket;
 use crate::io::wheel::Wheel;
 use crate::metrics::{ListenerCells, WorkerCells};
 
@@ -24,26 +25,27 @@ pub struct Loan<'a> {
     pub listener: &'a ListenerCells,
     /// Counters of the worker.
     pub worker: &'a WorkerCells,
+    /// How bytes are moved.
+    pub mode: model::Relay,
 }
 
-/// What the client had said before it had its backend.
-#[derive(Debug)]
-pub struct Opening {
-    /// All of it.
-    pub bytes: Box<[u8]>,
-    /// How many of them the backend has.
-    pub sent: usize,
-}
-
-/// Relays until both directions are over; the link has its backend.
-pub async fn relay(link: &Link, opening: Opening, mode: model::Relay, loan: Loan<'_>) -> Ending {
-    if let Some(backend) = link.backend() {
-        let client = link.client();
-        let up = Pump::new(link, Direction::Up, (client, backend), mode, loan);
-        let down = Pump::new(link, Direction::Down, (backend, client), mode, loan);
-        let rest = up.opened(opening);
-        // What a backend has said goes out before a client's bytes that it may not want any more.
-        both(pin!(down.run(Vec::new())), pin!(up.run(rest))).await;
+impl Loan<'_> {
+    /// Counts bytes that a destination's kernel has taken.
+    pub fn delivered(&self, link: &Link, direction: Direction, bytes: usize) {
+        link.delivered(direction, bytes, self.lane.time.get());
+        let counter = match direction {
+            Direction::Up => &self.listener.bytes_up,
+            Direction::Down => &self.listener.bytes_down,
+        };
+        counter.add(bytes as u64);
     }
+}
+
+/// Relays between the link's client and its `backend` until both directions are over.
+pub async fn relay(link: &Link, backend: &Socket, loan: &Loan<'_>) -> Ending {
+    let down = Pump::new(link, backend, loan, Direction::Down);
+    let up = Pump::new(link, backend, loan, Direction::Up);
+    // What a backend has said goes out before a client's bytes that it may not want any more.
+    both(pin!(down.run()), pin!(up.run())).await;
     link.ending().unwrap_or(Ending::ours(Reason::Internal))
 }

@@ -1,33 +1,49 @@
 //! Two futures in one task.
 
-use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 /// Runs both to their ends; the caller pins them, so that they are stored once.
-pub async fn both<A: Future, B: Future>(
-    mut first: Pin<&mut A>,
-    mut second: Pin<&mut B>,
-) -> (A::Output, B::Output) {
-    let (mut first_output, mut second_output) = (None, None);
-    poll_fn(|context| {
-        if first_output.is_none()
-            && let Poll::Ready(output) = first.as_mut().poll(context)
+///
+/// Written by hand: as an async block it took 72 bytes of every idle session, this takes 16.
+pub fn both<'a, A, B>(first: Pin<&'a mut A>, second: Pin<&'a mut B>) -> Both<'a, A, B>
+where
+    A: Future<Output = ()>,
+    B: Future<Output = ()>,
+{
+    Both {
+        first: Some(first),
+        second: Some(second),
+    }
+}
+
+/// See [`both`].
+pub struct Both<'a, A, B> {
+    first: Option<Pin<&'a mut A>>,
+    second: Option<Pin<&'a mut B>>,
+}
+
+impl<A, B> Future for Both<'_, A, B>
+where
+    A: Future<Output = ()>,
+    B: Future<Output = ()>,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(first) = &mut self.first
+            && first.as_mut().poll(context).is_ready()
         {
-            first_output = Some(output);
+            self.first = None;
         }
-        if second_output.is_none()
-            && let Poll::Ready(output) = second.as_mut().poll(context)
+        if let Some(second) = &mut self.second
+            && second.as_mut().poll(context).is_ready()
         {
-            second_output = Some(output);
+            self.second = None;
         }
-        match (first_output.take(), second_output.take()) {
-            (Some(first), Some(second)) => Poll::Ready((first, second)),
-            (first, second) => {
-                (first_output, second_output) = (first, second);
-                Poll::Pending
-            }
+        if self.first.is_none() && self.second.is_none() {
+            return Poll::Ready(());
         }
-    })
-    .await
+        Poll::Pending
+    }
 }

@@ -237,7 +237,7 @@ impl Gate {
                 address,
                 listener: self.listener.get(),
             };
-            monoio::spawn(session::run(client, snapshot, Rc::clone(worker)));
+            session::begin(client, snapshot, worker);
         }
         Ok(most)
     }

@@ -17,9 +17,10 @@ use crate::base::limits::OPENING_BYTES;
 use crate::base::reason::Reason;
 use crate::forward::dial::{Call, Dialled, dial};
 use crate::forward::link::{BLIND_INTERVAL, Direction, Ending, Limits, Link};
-use crate::forward::relay::{Loan, Opening, relay};
+use crate::forward::relay::{Loan, relay};
 use crate::io::socket::Socket;
 use crate::io::unwind::caught;
+use crate::io::wheel::Key;
 use crate::log::session::{Client as Source, Closed, Event, SessionId, SessionLine, TcpFacts};
 use crate::snapshot::{Listener, ListenerId};
 use crate::sys::socket::{receive, tcp_summary};
@@ -34,6 +35,16 @@ pub(super) struct Client {
     pub(super) listener: ListenerId,
 }
 
+/// A session, from accept to close.
+struct Session {
+    listener: ListenerId,
+    snapshot: Pinned,
+    worker: Rc<Worker>,
+    link: Rc<Link>,
+    key: Key,
+    record: Record,
+}
+
 /// What is known of a session besides what its link knows.
 struct Record {
     id: SessionId,
@@ -46,8 +57,8 @@ struct Record {
     lease: Option<Lease>,
 }
 
-/// Serves one client, from accept to close; counts and logs it once.
-pub(super) async fn run(client: Client, snapshot: Pinned, worker: Rc<Worker>) {
+/// Begins the session of a client that has just been accepted.
+pub(super) fn begin(client: Client, snapshot: Pinned, worker: &Rc<Worker>) {
     // Snapshot and sockets change together, so the listener is there.
     let Some(listener) = snapshot.listener(client.listener) else {
         return;
@@ -63,7 +74,7 @@ pub(super) async fn run(client: Client, snapshot: Pinned, worker: Rc<Worker>) {
         .borrow_mut()
         .insert(opened + BLIND_INTERVAL, Rc::clone(&link));
     link.set_key(key);
-    let mut record = Record {
+    let record = Record {
         id: worker.session_ids.borrow_mut().next_id(),
         client: client.address,
         opened,
@@ -74,22 +85,64 @@ pub(super) async fn run(client: Client, snapshot: Pinned, worker: Rc<Worker>) {
     };
     worker.count_opened(listener);
     worker.log_opened(listener, &snapshot, &record);
+    let session = Session {
+        listener: client.listener,
+        snapshot,
+        worker: Rc::clone(worker),
+        link,
+        key,
+        record,
+    };
+    monoio::spawn(session.run(client.spare));
+}
 
-    drop(client.spare);
-    let served = caught(pin!(serve(&link, listener, &worker, &mut record))).await;
-    let ending = served.unwrap_or_else(|_| {
-        worker.cells().panics.inc();
-        link.kill(Reason::Internal);
-        Ending::ours(Reason::Internal)
-    });
-
-    worker.sessions.borrow_mut().remove(key);
-    worker.count_closed(listener, &link, &record, ending);
-    worker.log_closed(listener, &snapshot, &record, (&link, ending));
+impl Session {
+    /// Serves the client until all is over; counts and logs the session once.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments twice: 136 bytes of every idle session"
+    )]
+    fn run(mut self, spare: Option<OwnedFd>) -> impl Future<Output = ()> {
+        async move {
+            let Some(listener) = self.snapshot.listener(self.listener) else {
+                return;
+            };
+            drop(spare);
+            let (link, worker) = (&*self.link, &*self.worker);
+            let served = caught(pin!(serve(link, listener, worker, &mut self.record))).await;
+            let ending = served.unwrap_or_else(|_| {
+                worker.cells().panics.inc();
+                link.kill(Reason::Internal);
+                Ending::ours(Reason::Internal)
+            });
+            worker.sessions.borrow_mut().remove(self.key);
+            worker.count_closed(listener, link, &self.record, ending);
+            worker.log_closed(listener, &self.snapshot, &self.record, (link, ending));
+        }
+    }
 }
 
 /// Finds the client a backend and relays between them until the session is over.
 async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut Record) -> Ending {
+    if let Err(rejected) = find_backend(link, listener, worker, record).await {
+        return rejected;
+    }
+    if let Some(ending) = link.end_if_lost() {
+        return ending;
+    }
+    match link.backend() {
+        Some(backend) => relay(link, backend, &worker.loan(listener)).await,
+        None => Ending::ours(Reason::Internal),
+    }
+}
+
+/// Gives the link its backend, and the backend what the client has said by now.
+async fn find_backend(
+    link: &Link,
+    listener: &Listener,
+    worker: &Worker,
+    record: &mut Record,
+) -> Result<(), Ending> {
     let opening = worker.opening(link).unwrap_or_else(|cause| {
         link.lose_client(cause);
         Box::default()
@@ -107,12 +160,12 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
         opening: &opening,
         shortage: &worker.shortage,
     };
-    let dialled = match dial(link, call).await {
+    let dialled = match dial(link, &call).await {
         Ok(dialled) => dialled,
         Err(fault) => {
             record.backend = fault.backend;
             record.attempts = fault.attempts;
-            return link.reject(fault.reason, fault.cause);
+            return Err(link.reject(fault.reason, fault.cause));
         }
     };
     let Dialled {
@@ -131,14 +184,14 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
         let due = link.first_check(connected);
         worker.sessions.borrow_mut().hasten(key, due);
     }
-    if let Some(ending) = link.end_if_lost() {
-        return ending;
+    let loan = worker.loan(listener);
+    if sent > 0 {
+        loan.delivered(link, Direction::Up, sent);
     }
-    let opening = Opening {
-        bytes: opening,
-        sent,
-    };
-    relay(link, opening, listener.relay, worker.loan(listener)).await
+    if let Some(unsent) = opening.get(sent..).filter(|unsent| !unsent.is_empty()) {
+        link.set_unsent(Direction::Up, unsent);
+    }
+    Ok(())
 }
 
 impl Worker {
@@ -181,6 +234,7 @@ impl Worker {
             sessions: &self.sessions,
             listener: listener.cells.worker(self.index),
             worker: self.cells(),
+            mode: listener.relay,
         }
     }
 

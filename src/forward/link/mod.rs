@@ -3,6 +3,8 @@
 //! The session's own task moves the bytes; the worker's tick calls [`Link::check`] now and then, and
 //! ends what has been silent or alive for too long. Both run on one thread.
 
+mod progress;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -10,12 +12,12 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::base::clock::{Instant, now};
+use crate::base::clock::Instant;
 use crate::base::reason::{Reason, Side};
 use crate::config::model::Keepalive;
 use crate::io::socket::Socket;
 use crate::io::wheel::Key;
-use crate::sys::socket::{finish, finish_sending, is_broken, keep_alive, reset};
+use crate::sys::socket::{finish, is_broken, keep_alive, reset};
 
 /// How often a session is looked at in which a side could break unnoticed.
 pub const BLIND_INTERVAL: Duration = Duration::from_millis(250);
@@ -33,6 +35,16 @@ pub enum Direction {
     Up,
     /// From the backend to the client.
     Down,
+}
+
+impl Direction {
+    /// The other way.
+    pub const fn reverse(self) -> Self {
+        match self {
+            Self::Up => Self::Down,
+            Self::Down => Self::Up,
+        }
+    }
 }
 
 /// How long a session may do what.
@@ -99,6 +111,8 @@ struct Progress {
     finished: Cell<bool>,
     /// Bytes wait for room at the destination, and nobody reads the source.
     stalled: Cell<bool>,
+    /// Bytes that were received and not sent yet; empty but where the destination is full.
+    unsent: Cell<Box<[u8]>>,
 }
 
 impl Link {
@@ -333,61 +347,6 @@ impl Link {
             Direction::Up => &self.up,
             Direction::Down => &self.down,
         }
-    }
-}
-
-/// What the relay tells of its progress.
-impl Link {
-    /// Notes bytes that the destination's kernel has taken.
-    pub(super) fn delivered(&self, direction: Direction, bytes: usize, at: Instant) {
-        let progress = self.progress(direction);
-        progress.bytes.set(progress.bytes.get() + bytes as u64);
-        self.active.set(at);
-        if direction == Direction::Down && self.first_byte.get().is_none() {
-            self.first_byte.set(Some(now()));
-        }
-    }
-
-    /// Whether a direction is over, or owns bytes that wait for room.
-    pub(super) fn is_engaged(&self, direction: Direction) -> bool {
-        let progress = self.progress(direction);
-        progress.finished.get() || progress.stalled.get()
-    }
-
-    pub(super) fn set_stalled(&self, direction: Direction, stalled: bool) {
-        self.progress(direction).stalled.set(stalled);
-    }
-
-    /// A source has ended, and all its bytes are delivered.
-    pub(super) fn finished(&self, direction: Direction) {
-        self.progress(direction).finished.set(true);
-        let (other, side, destination) = match direction {
-            Direction::Up => (&self.down, Side::Client, self.backend()),
-            Direction::Down => (&self.up, Side::Backend, Some(&self.client)),
-        };
-        if other.finished.get() {
-            // Both sockets are closed at once, which says the same in fewer calls.
-            return;
-        }
-        self.note(Ending {
-            reason: Reason::Eof,
-            side,
-            cause: None,
-        });
-        if let Some(destination) = destination {
-            // The destination may go on sending after this (RFC 9293 §3.6): end one half only.
-            finish_sending(destination.as_fd());
-        }
-    }
-
-    /// A side broke: the other is reset, so that it cannot take what it got for the whole.
-    pub(super) fn broken(&self, side: Side, cause: Errno) {
-        self.note(Ending {
-            reason: broken_side(side),
-            side,
-            cause: Some(cause),
-        });
-        self.reset_all();
     }
 }
 
