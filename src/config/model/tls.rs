@@ -14,7 +14,7 @@ pub enum Routing {
     /// All to one pool, as they come.
     Pool(Arc<str>),
     /// By what the client says first.
-    ByHello(Routes),
+    ByHello(Box<Routes>),
 }
 
 /// `listener.route`, or what `listener.tls` with `listener.pool` stands for.
