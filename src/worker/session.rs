@@ -91,7 +91,9 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
         Ok(opening) => opening,
         Err(cause) => return link.client_broke(cause),
     };
-    let pool = &*listener.pool;
+    let Some(pool) = listener.pool() else {
+        return link.reject(Reason::Internal, None);
+    };
     let ask = Ask {
         source: record.client.map(|client| client.ip()),
         now: record.opened,
@@ -198,10 +200,11 @@ impl Worker {
         cells.ended[ending.reason.index()].inc();
         cells.session_seconds.record(now() - record.opened);
         if let Some(first_byte) = link.first_byte() {
-            let cells = listener.pool.cells.worker(self.index);
-            cells
-                .first_byte_seconds
-                .record(first_byte - link.connected());
+            let pool = listener.pool().map(|pool| pool.cells.worker(self.index));
+            if let Some(cells) = pool {
+                let took = first_byte - link.connected();
+                cells.first_byte_seconds.record(took);
+            }
         }
     }
 }
@@ -259,7 +262,7 @@ impl Worker {
             session: record.id,
             listener: &listener.name,
             client: record.client.map_or(Source::Unix, Source::Inet),
-            pool: &listener.pool.name,
+            pool: listener.pool().map_or("", |pool| &pool.name),
             worker: self.index,
             snapshot: snapshot.version,
             event,

@@ -20,36 +20,27 @@ pub enum Routing {
 /// `listener.route`, or what `listener.tls` with `listener.pool` stands for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Routes {
-    /// In the file's order; at least one.
+    /// In the file's order, at least one; then the one that `listener.plain` stands for. Of several
+    /// that take the same name, the first whose further conditions hold gets the connection.
     pub routes: Vec<Route>,
-    /// How to terminate; there is one if any route terminates.
+    /// How to terminate; there is one exactly if any route terminates.
     pub termination: Option<Termination>,
-    /// What happens to connections that are not TLS.
-    pub plain: Plain,
+    /// A client that is silent for so long waits for its server to speak first, and so is plain; `None`:
+    /// no pool takes plain connections.
+    pub silent_after: Option<Duration>,
     /// The largest ClientHello, with its record headers, bytes.
     pub sniff_max: usize,
-}
-
-/// `listener.plain`, or the route with `plain = true`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Plain {
-    /// They are refused.
-    Reject,
-    /// They go to a pool. A client that is silent for so long waits for its server to speak first.
-    Pool {
-        /// The pool's name.
-        pool: Arc<str>,
-        /// How long to wait for the client's first byte.
-        silent_after: Duration,
-    },
+    /// What comes before the ClientHello; `None`: nothing.
+    pub starttls: Option<StartTls>,
 }
 
 /// `[[listener.route]]`
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// Unique within the listener.
     pub name: Arc<str>,
-    /// Where it stands: `file:line`.
+    /// Where it stands: `file:line`. No part of what a configuration means: two routes are equal
+    /// wherever they stand.
     pub place: Arc<str>,
     /// Which names it takes.
     pub names: RouteNames,
@@ -65,8 +56,34 @@ pub struct Route {
     pub client_names: Vec<NamePattern>,
 }
 
-/// Which names a route takes; at least one kind.
+impl PartialEq for Route {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            place: _,
+            names,
+            alpn,
+            client,
+            ja4,
+            target,
+            client_names,
+        } = self;
+        *name == other.name
+            && *names == other.names
+            && *alpn == other.alpn
+            && *client == other.client
+            && *ja4 == other.ja4
+            && *target == other.target
+            && *client_names == other.client_names
+    }
+}
+
+/// Which connections a route takes; at least one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent kinds of connections, one each"
+)]
 pub struct RouteNames {
     /// `sni`
     pub sni: Vec<NamePattern>,
@@ -74,6 +91,9 @@ pub struct RouteNames {
     pub no_sni: bool,
     /// Any name that no route matches by name, and a hello without a name that no route takes.
     pub default: bool,
+    /// Connections that are not TLS; a route that takes them has no `sni`, `alpn` and `ja4`, and does
+    /// not terminate.
+    pub plain: bool,
 }
 
 /// What happens to a route's connections.
@@ -121,7 +141,7 @@ pub struct Certificate {
     pub ocsp: Option<PathBuf>,
 }
 
-/// A version of TLS.
+/// A version of TLS; the older one is less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// RFC 5246.
@@ -176,7 +196,8 @@ pub struct Rate {
 pub struct ProxyReceive {
     /// Whether a trusted peer may leave the header out.
     pub header: ProxyHeader,
-    /// Who may send one; at least one network. Unix peers are always trusted.
+    /// Who may send one; at least one network, unless every address of the listener is a unix socket.
+    /// Unix peers are always trusted.
     pub trusted: Vec<IpNet>,
 }
 
@@ -201,7 +222,7 @@ pub enum StartTls {
 pub struct ProxySend {
     /// The form of the header.
     pub version: ProxyVersion,
-    /// What else is said, version 2 only.
+    /// What else is said; nothing in version 1.
     pub tlvs: ProxyTlvs,
 }
 
@@ -231,9 +252,9 @@ pub struct ProxyTlvs {
     pub ssl: bool,
     /// A checksum of the header.
     pub crc32c: bool,
-    /// Types that are passed on from the header that was received.
+    /// Types that are passed on from the header that was received; none that this header has anyway.
     pub pass: Vec<u8>,
-    /// Types with fixed values.
+    /// Types 0xE0 to 0xF7 with fixed values of at most 256 bytes.
     pub custom: Vec<(u8, Arc<str>)>,
 }
 
