@@ -1,7 +1,7 @@
 //! ringlane: a layer-4 TCP load balancer on a thread-per-core io_uring runtime.
 //!
-//! This page is the architecture. How to run ringlane stands in [`manual::operations`], why it is built
-//! this way in [`manual::decisions`], and the code is best begun at [`worker::session`](worker).
+//! This page is the architecture. How to run ringlane stands in [`manual::operations`], what it costs in
+//! [`manual::performance`], why it is built this way in [`manual::decisions`], and the code is best begun at [`worker::session`](worker).
 //!
 //! # Bird's-eye view
 //!
@@ -37,11 +37,13 @@
 //!
 //! 1. [`worker::accept`](worker): a listening socket is readable. Up to 64 connections are accepted, as long as
 //!    there are two descriptors for each; every one becomes a task with the worker's present snapshot.
-//! 2. [`worker::session`](worker) ★: `run` enters the session in the timer wheel, counts it, and calls `serve`,
-//!    guarded against panics. `serve` asks the listener's pool for a backend.
+//! 2. [`worker::session`](worker) ★: `begin` enters the session in the timer wheel and counts it; `run` calls
+//!    `serve`, guarded against panics. `serve` reads what the client has said by now, its opening, and asks
+//!    the listener's pool for a backend.
 //! 3. [`forward::dial`]: walks the candidates of [`balance::Walk`], each at most once, while attempts,
 //!    time and the pool's [`backend::RetryBudget`] allow. A [`backend::Lease`] counts the connection
-//!    from before the connect to the end of the session. If no backend is reached the client is reset.
+//!    from before the connect to the end of the session. The opening goes out with the segment that ends
+//!    the handshake. If no backend is reached the client is reset.
 //! 4. [`forward::relay`]: two [`forward::pump`](forward)s, one each way, in one task, share a
 //!    [`forward::link::Link`]: both sockets, the counts, the time of the last byte, and how it ended.
 //!    The end of one stream is passed on as a half-close; a break of one side resets the other.
@@ -123,7 +125,7 @@
 //! session lines every fourth time, and visits the sessions that are due in the worker's
 //! [`io::wheel::Wheel`]. A visit is [`forward::link::Link::check`]: it looks what the nearest deadline is
 //! (idle or half-closed, first byte, lifetime), ends the session if it has passed, and says when to come
-//! again. Bytes only stamp the coarse time in the link; they move no timer. A session is first visited
+//! again. Bytes only stamp the time of the last tick in the link; they move no timer. A session is first visited
 //! 250 ms after accept; a visit after 5 s with its backend turns on the backend's keepalive.
 //!
 //! Connecting has timers of its own: a sleep beside the wait, in [`io::deadline`], and pauses where a
@@ -195,6 +197,7 @@
 //! | link | a session's two sockets and what their relay has come to |
 //! | direction | up, from client to backend; down, the other way |
 //! | pump | what moves one direction |
+//! | opening | what a client has said before it has a backend |
 //! | lane | the buffer and pipes that all bytes of a worker pass through |
 //! | lease | one connection counted on a backend |
 //! | walk | the order in which one session tries backends |

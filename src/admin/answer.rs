@@ -98,16 +98,8 @@ fn other_file(surface: &Surface, headers: &HeaderMap) -> Option<Answer> {
 /// What a client that asked for a reload is told.
 pub fn reloaded(result: Reloaded) -> Answer {
     match result {
-        Reloaded::Applied {
-            version,
-            changes,
-            warnings,
-        } => {
-            let json = serde_json::json!({
-                "version": version,
-                "changes": changes,
-                "warnings": warnings,
-            });
+        Reloaded::Applied(applied) => {
+            let json = serde_json::to_string(&applied).expect("numbers and texts make JSON");
             Answer {
                 content_type: "application/json",
                 ..Answer::text(StatusCode::OK, format!("{json}\n"))
@@ -203,6 +195,7 @@ mod tests {
     use parking_lot::RwLock;
 
     use super::*;
+    use crate::admin::Applied;
 
     fn surface(healthy: Result<(), String>) -> Surface {
         Surface {
@@ -357,11 +350,11 @@ mod tests {
 
     #[test]
     fn the_result_of_a_reload_is_told() {
-        let applied = reloaded(Reloaded::Applied {
+        let applied = reloaded(Reloaded::Applied(Applied {
             version: 4,
             changes: vec!["pool \"a\": backend \"b\" added".to_owned()],
             warnings: String::new(),
-        });
+        }));
         assert_eq!(applied.status.as_u16(), 200);
         let json: serde_json::Value = serde_json::from_str(&applied.body).unwrap();
         assert_eq!(json["version"], 4);

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf, absolute};
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
 
 /// What the admin server may ask of the rest of the process.
 pub struct Surface {
@@ -47,14 +48,7 @@ pub fn real_path(path: &Path) -> PathBuf {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reloaded {
     /// The new configuration is in use.
-    Applied {
-        /// The number of the configuration now in use.
-        version: u64,
-        /// What it changed, one line each.
-        changes: Vec<String>,
-        /// What is allowed but probably not meant; empty: nothing.
-        warnings: String,
-    },
+    Applied(Applied),
     /// The old configuration is still in use.
     Rejected {
         /// Why, as `ringlane check` prints it.
@@ -64,6 +58,17 @@ pub enum Reloaded {
     Busy,
     /// The process is ending: nothing is reloaded any more.
     Stopping,
+}
+
+/// What a reload that went well did: the JSON that `POST /reload` answers and `ringlane reload` reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The number of the configuration now in use.
+    pub version: u64,
+    /// What it changed, one line each.
+    pub changes: Vec<String>,
+    /// What is allowed but probably not meant; empty: nothing.
+    pub warnings: String,
 }
 
 impl fmt::Debug for Surface {

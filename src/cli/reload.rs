@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use toml::de::DeTable;
 
 use crate::admin::access::read_token;
-use crate::admin::{CONFIGURATION_HEADER, real_path};
+use crate::admin::{Applied, CONFIGURATION_HEADER, real_path};
 use crate::base::address::Endpoint;
 use crate::config::model::Admin;
 use crate::config::{self, Machine};
@@ -265,23 +265,20 @@ async fn exchange(
 
 /// The answer of a reload that went well, for people.
 fn applied(body: &str) -> String {
-    let Ok(answer) = serde_json::from_str::<serde_json::Value>(body) else {
+    let Ok(applied) = serde_json::from_str::<Applied>(body) else {
         return "reloaded\n".to_owned();
     };
-    let mut text = answer["warnings"].as_str().unwrap_or_default().to_owned();
+    let mut text = applied.warnings;
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
-    text.push_str(&match answer["version"].as_u64() {
-        Some(version) => format!("reloaded: version {version}"),
-        None => "reloaded".to_owned(),
-    });
-    let changes = answer["changes"].as_array().map_or(&[][..], |list| list);
-    if changes.is_empty() {
+    text.push_str("reloaded: version ");
+    text.push_str(&applied.version.to_string());
+    if applied.changes.is_empty() {
         text.push_str(", nothing changed");
     }
     text.push('\n');
-    for change in changes.iter().filter_map(|change| change.as_str()) {
+    for change in &applied.changes {
         text.push_str("  ");
         text.push_str(change);
         text.push('\n');
@@ -368,7 +365,7 @@ mod tests {
             "warning: w\nreloaded: version 3\n  pool \"a\" added\n"
         );
         assert_eq!(
-            applied(r#"{"version":3,"changes":[]}"#),
+            applied(r#"{"version":3,"changes":[],"warnings":""}"#),
             "reloaded: version 3, nothing changed\n"
         );
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::Process;
 use super::start::{bind_admin, host_names, read_token};
-use crate::admin::Reloaded;
 use crate::admin::socket::AdminSocket;
+use crate::admin::{Applied, Reloaded};
 use crate::config::model::{Admin, Log, Model};
 use crate::config::{self, Checked};
 use crate::log::writer::{self, Writer};
@@ -114,11 +114,11 @@ impl Process {
             "reload applied as version {version}, changes: {}{listed}",
             changes.len()
         );
-        Reloaded::Applied {
+        Reloaded::Applied(Applied {
             version,
             changes,
             warnings: ready.warnings,
-        }
+        })
     }
 }
 

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use crossbeam::channel;
 
 use super::{DEADLINE, surface};
-use crate::admin::Reloaded;
 use crate::admin::socket::bind;
+use crate::admin::{Applied, Reloaded};
 use crate::base::address::Endpoint;
 use crate::control::Control;
 
@@ -169,11 +169,11 @@ fn a_reload_holds_up_nobody_and_only_one_runs() {
     let fixture = start(move || {
         begin.send(()).unwrap();
         finished.recv().unwrap();
-        Reloaded::Applied {
+        Reloaded::Applied(Applied {
             version: 2,
             changes: vec!["pool \"a\" added".to_owned()],
             warnings: String::new(),
-        }
+        })
     });
     let mut first = fixture.connect();
     first.write_all(RELOAD.as_bytes()).unwrap();
