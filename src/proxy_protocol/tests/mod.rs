@@ -1,9 +1,11 @@
 //! What reading and writing promise, each as a fact about bytes.
 
 mod binary;
+mod cases;
 mod lines;
 mod properties;
 mod senders;
+mod values;
 mod writing;
 
 use std::net::SocketAddr;
