@@ -60,6 +60,7 @@
 //! | [`config`] | the file: read, every fault found, resolved to a model, printed, compared |
 //! | [`log`], [`metrics`], [`io`] | session lines and messages; cells and their page; waiting, buffers, wheel |
 //! | [`backend`] | the facts about each backend, and the retry budget |
+//! | [`sni`] | the ClientHello: names and protocols asked for, fingerprint; values by name |
 //! | [`balance`] | which backends to try in which order |
 //! | [`snapshot`] | everything a session looks up, and the registries of what outlives it |
 //! | [`forward`] | dial, relay, close: the data path |
@@ -223,5 +224,6 @@ pub mod manual;
 pub mod metrics;
 pub mod process;
 pub mod snapshot;
+pub mod sni;
 pub mod sys;
 pub mod worker;
