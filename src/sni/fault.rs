@@ -13,12 +13,16 @@ pub enum Fault {
     RecordTooLong,
     /// A record of another type or protocol before the ClientHello was complete.
     ForeignRecord,
+    /// Another message of the handshake in its place.
+    ForeignMessage,
     /// Lengths that contradict each other, or a list that is empty, odd or cut off.
     Malformed(Field),
     /// The same extension twice.
     RepeatedExtension,
     /// A server name that is no host name.
     ServerName,
+    /// Two host names in the extension server_name.
+    RepeatedName,
 }
 
 /// The part of a ClientHello in which a fault lies.
@@ -42,11 +46,15 @@ impl Fault {
     /// What a TLS server answers to it.
     pub const fn alert(self) -> Alert {
         match self {
-            // RFC 8446 §5.1 forbids both, §5 names the alert for a record that does not belong there.
-            Self::EmptyRecord | Self::ForeignRecord => Alert::UnexpectedMessage,
+            // RFC 8446 §5.1 forbids the first, §5 and §4 name the alert for what does not belong there.
+            Self::EmptyRecord | Self::ForeignRecord | Self::ForeignMessage => {
+                Alert::UnexpectedMessage
+            }
             Self::RecordTooLong => Alert::RecordOverflow,
             Self::Malformed(_) => Alert::DecodeError,
-            Self::TooLong | Self::RepeatedExtension | Self::ServerName => Alert::IllegalParameter,
+            Self::TooLong | Self::RepeatedExtension | Self::ServerName | Self::RepeatedName => {
+                Alert::IllegalParameter
+            }
         }
     }
 }
@@ -57,7 +65,8 @@ impl fmt::Display for Fault {
             Self::TooLong => "client hello: longer than the limit",
             Self::EmptyRecord => "client hello: an empty record",
             Self::RecordTooLong => "client hello: a record of more than 16384 bytes",
-            Self::ForeignRecord => "client hello: interrupted by another record",
+            Self::ForeignRecord => "client hello: another record instead of it or within it",
+            Self::ForeignMessage => "client hello: another message instead of it",
             Self::Malformed(Field::Message) => "client hello: malformed",
             Self::Malformed(Field::Extensions) => "client hello: malformed extensions",
             Self::Malformed(Field::ServerName) => "client hello: malformed server_name",
@@ -70,6 +79,7 @@ impl fmt::Display for Fault {
             }
             Self::RepeatedExtension => "client hello: the same extension twice",
             Self::ServerName => "client hello: a server name that is no host name",
+            Self::RepeatedName => "client hello: two server names",
         })
     }
 }

@@ -11,7 +11,10 @@ const RECORD_HEADER_BYTES: usize = 5;
 const MESSAGE_HEADER_BYTES: usize = 4;
 const RECORD_BYTES_MAX: usize = 1 << 14;
 
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
 const MAJOR_VERSION: u8 = 3;
 const CLIENT_HELLO: u8 = 1;
 
@@ -29,7 +32,7 @@ pub enum Sniff<'b> {
     },
     /// A client that speaks TLS.
     Hello(ClientHello<'b>),
-    /// Another protocol, or SSL 2: the first byte that cannot begin a ClientHello decides.
+    /// Another protocol, or SSL 2: the first two bytes do not begin a record of TLS.
     NotTls,
     /// TLS that no server would go on with.
     Bad(Fault),
@@ -46,8 +49,8 @@ pub enum Sniff<'b> {
 /// asks for all that is lacking, as if it came in one record, and even if it comes in records of one
 /// byte each call leaves at most five sixths of it: 60 walks for 64 KiB.
 pub fn sniff(bytes: &[u8], sniff_max: usize) -> Sniff<'_> {
-    if !may_be_tls(bytes) {
-        return Sniff::NotTls;
+    if let Some(opening) = opening(bytes) {
+        return opening;
     }
     let found = match whole_message(bytes) {
         Some(end) => in_one_record(bytes, end, sniff_max),
@@ -62,17 +65,24 @@ pub fn sniff(bytes: &[u8], sniff_max: usize) -> Sniff<'_> {
     }
 }
 
-/// Whether every byte so far may begin a ClientHello; the minor version says nothing (RFC 8446 §5.1).
-fn may_be_tls(bytes: &[u8]) -> bool {
+/// What the first bytes decide before a message is looked for; the minor version says nothing
+/// (RFC 8446 §5.1).
+fn opening<'b>(bytes: &[u8]) -> Option<Sniff<'b>> {
     match *bytes {
-        [] | [HANDSHAKE] => true,
-        // With a bad length it is a bad record, whatever follows.
         [HANDSHAKE, MAJOR_VERSION, _, high, low, kind, ..] => {
             let length = usize::from(u16::from_be_bytes([high, low]));
-            kind == CLIENT_HELLO || !(1..=RECORD_BYTES_MAX).contains(&length)
+            // With a bad length it is a bad record, whatever follows.
+            let foreign = kind != CLIENT_HELLO && (1..=RECORD_BYTES_MAX).contains(&length);
+            foreign.then_some(Sniff::Bad(Fault::ForeignMessage))
         }
-        [HANDSHAKE, MAJOR_VERSION, ..] => true,
-        _ => false,
+        [] | [HANDSHAKE] | [HANDSHAKE, MAJOR_VERSION, ..] => None,
+        [CHANGE_CIPHER_SPEC | ALERT | APPLICATION_DATA] => Some(Sniff::Incomplete { needs: 2 }),
+        [
+            CHANGE_CIPHER_SPEC | ALERT | APPLICATION_DATA,
+            MAJOR_VERSION,
+            ..,
+        ] => Some(Sniff::Bad(Fault::ForeignRecord)),
+        _ => Some(Sniff::NotTls),
     }
 }
 

@@ -4,19 +4,21 @@
 //! |---|---|
 //! | a host name in any case, with or without a trailing dot | that name in lower case, without the dot |
 //! | the literal of an IPv4 or IPv6 address | no name: forbidden, but some clients do it, and it is not meant to match |
+//! | entries of other types alone or beside it, which none of today's clients send | what the host name is taken as, or no name |
 //! | any other byte than letters, digits, `-`, `_` and dots; a NUL above all | [`Fault::ServerName`] |
-//! | an empty name or label, a label over 63 bytes, a name over 253 | [`Fault::ServerName`] |
-//! | an empty list, two names, a name of an unknown type, a wrong length | [`Fault::Malformed`] |
+//! | an empty label, a label over 63 bytes, a name over 253 | [`Fault::ServerName`] |
+//! | two host names | [`Fault::RepeatedName`] |
+//! | an empty list, an empty name, a wrong length | [`Fault::Malformed`] |
 //!
-//! OpenSSL and BoringSSL, too, take exactly one entry, of type host_name. A reader that skipped what
-//! it does not know could go by another name than the backend behind it.
+//! There is at most one host name to go by, so the backend goes by the same one or, as OpenSSL does
+//! with entries of other types, refuses the message.
 
 use std::net::IpAddr;
 
 use super::fault::{Fault, Field};
 use super::reader::{End, Reader, Span};
 
-/// The one type of name there is.
+/// The one type of name that is defined.
 const HOST_NAME: u8 = 0;
 
 /// Bytes of a host name without its trailing dot, and of one label (RFC 1035 §2.3.4).
@@ -35,19 +37,30 @@ pub(super) enum Name {
 }
 
 /// Reads the body of the extension.
-pub(super) fn read(body: Reader<'_>) -> Result<Name, Fault> {
-    let name = entry(body).map_err(|End| Fault::Malformed(Field::ServerName))?;
-    let name = name.ok_or(Fault::Malformed(Field::ServerName))?;
-    check(name)
+pub(super) fn read(mut body: Reader<'_>) -> Result<Name, Fault> {
+    const MALFORMED: Fault = Fault::Malformed(Field::ServerName);
+    let mut list = body.list16().map_err(|End| MALFORMED)?;
+    if list.is_empty() || !body.is_empty() {
+        return Err(MALFORMED);
+    }
+    let mut host_name = None;
+    while !list.is_empty() {
+        let (kind, name) = entry(&mut list).map_err(|End| MALFORMED)?;
+        if kind == HOST_NAME && host_name.replace(name).is_some() {
+            return Err(Fault::RepeatedName);
+        }
+    }
+    match host_name {
+        Some(name) if name.is_empty() => Err(MALFORMED),
+        Some(name) => check(name),
+        None => Ok(Name::Absent),
+    }
 }
 
-/// The only entry of the list; `None` if it is not the only one, or of another type.
-fn entry(mut body: Reader<'_>) -> Result<Option<Reader<'_>>, End> {
-    let mut list = body.list16()?;
+/// The next entry: its type and its name. Types to come begin with a length of two bytes, too.
+fn entry<'b>(list: &mut Reader<'b>) -> Result<(u8, Reader<'b>), End> {
     let kind = list.byte()?;
-    let name = list.list16()?;
-    let only = kind == HOST_NAME && list.is_empty() && body.is_empty();
-    Ok(only.then_some(name))
+    Ok((kind, list.list16()?))
 }
 
 fn check(name: Reader<'_>) -> Result<Name, Fault> {
@@ -127,7 +140,8 @@ mod tests {
                 }
                 Err(_) => None,
             };
-            prop_assert_eq!(taken, name::host_name(&text).as_deref());
+            let expected = name::host_name(&text);
+            prop_assert_eq!(taken, expected.as_deref());
         }
     }
 

@@ -54,7 +54,6 @@ fn what_is_no_host_name_is_refused() {
         &b"a.example\0.evil.example"[..],
         b"a.example\0",
         b"\0",
-        b"",
         b".",
         b"..",
         b"a..example",
@@ -84,7 +83,7 @@ fn what_is_no_host_name_is_refused() {
 }
 
 #[test]
-fn the_list_of_names_holds_exactly_one() {
+fn the_list_of_names_is_well_formed() {
     let entry = |kind: u8, name: &[u8]| [&[kind], &list16(name)[..]].concat();
     let one = entry(0, b"a.example");
     for body in [
@@ -95,13 +94,11 @@ fn the_list_of_names_holds_exactly_one() {
         vec![0, 9, 0],
         vec![0, 1, 0],
         list16(&[0, 0, 9, b'a']),
-        list16(&[0, 0]),
-        // Two names, the same name twice, an unknown type alone or beside a name.
-        list16(&[&one[..], &entry(0, b"b.example")].concat()),
-        list16(&[&one[..], &one].concat()),
-        list16(&entry(1, b"a.example")),
-        list16(&[&one[..], &entry(1, b"x")].concat()),
-        list16(&[&entry(1, b"x"), &one[..]].concat()),
+        // An empty name, alone or beside another type.
+        list16(&[0, 0, 0]),
+        list16(&[&entry(0, b"")[..], &entry(1, b"x")].concat()),
+        // Another type that is cut off.
+        list16(&[&one[..], &[1, 0, 2, 0]].concat()),
         // Bytes behind the name, and behind the list.
         list16(&[&one[..], &[0]].concat()),
         [list16(&one), vec![0]].concat(),
@@ -113,6 +110,36 @@ fn the_list_of_names_holds_exactly_one() {
             "{body:?}"
         );
         assert_eq!(fault(&bytes).alert(), Alert::DecodeError);
+    }
+}
+
+#[test]
+fn one_host_name_is_taken_and_names_of_other_types_are_not() {
+    let entry = |kind: u8, name: &[u8]| [&[kind], &list16(name)[..]].concat();
+    let one = entry(0, b"a.example");
+    let other = entry(1, b"b.example");
+    let empty = entry(255, b"");
+    let sent = |entries: &[&[u8]]| {
+        let list = list16(&entries.concat());
+        Hello::default().with(0, &list).bytes()
+    };
+    for entries in [
+        &[&one[..], &other][..],
+        &[&other, &one],
+        &[&other, &one, &other, &empty],
+    ] {
+        assert_eq!(hello(&sent(entries)).server_name(), Some("a.example"));
+    }
+    for entries in [&[&other[..]][..], &[&empty], &[&other, &other]] {
+        assert_eq!(hello(&sent(entries)).server_name(), None);
+    }
+    let second = entry(0, b"b.example");
+    for entries in [
+        &[&one[..], &second][..],
+        &[&one, &one],
+        &[&one, &other, &second],
+    ] {
+        assert_eq!(fault(&sent(entries)), Fault::RepeatedName);
     }
 }
 
@@ -341,6 +368,11 @@ fn faults_say_what_is_wrong() {
             "client hello: malformed ALPN",
         ),
         (Fault::EmptyRecord, "client hello: an empty record"),
+        (
+            Fault::ForeignMessage,
+            "client hello: another message instead of it",
+        ),
+        (Fault::RepeatedName, "client hello: two server names"),
     ] {
         assert_eq!(fault.to_string(), text);
     }

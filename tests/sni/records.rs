@@ -13,20 +13,20 @@ fn assert_not_tls(bytes: &[u8]) {
 }
 
 #[test]
-fn the_first_byte_that_cannot_be_tls_decides() {
+fn the_first_two_bytes_tell_tls_from_the_rest() {
     for byte in 0..=255 {
         let first = [byte];
         let sniffed = sniff(&first, SNIFF_MAX);
+        // The types of records: change of cipher, alert, handshake, data.
+        let may_be_tls = (20..=23).contains(&byte);
         assert_eq!(
             matches!(sniffed, Sniff::Incomplete { needs: 2 }),
-            byte == 22
+            may_be_tls
         );
-        assert_eq!(matches!(sniffed, Sniff::NotTls), byte != 22);
+        assert_eq!(matches!(sniffed, Sniff::NotTls), !may_be_tls);
         if byte != 3 {
             assert_not_tls(&[22, byte]);
-        }
-        if byte != 1 {
-            assert_not_tls(&[22, 3, 1, 0, 200, byte]);
+            assert_not_tls(&[21, byte]);
         }
         // The minor version is to be ignored.
         assert!(matches!(
@@ -52,9 +52,6 @@ fn other_protocols_are_not_tls() {
         // SSL 2 with a version of TLS 1.0 in it (RFC 5246 §E.2), long and short header.
         b"\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10\x01\x00\x80",
         b"\x00\x2e\x00\x01\x03\x01\x00\x15\x00\x00\x00\x10\x01\x00",
-        // An alert, and the answer of a server.
-        b"\x15\x03\x01\x00\x02\x02\x28",
-        b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03",
     ] {
         for end in 1..=bytes.len() {
             let sniffed = sniff(&bytes[..end], SNIFF_MAX);
@@ -64,6 +61,23 @@ fn other_protocols_are_not_tls() {
                 assert!(matches!(sniffed, Sniff::NotTls | Sniff::Incomplete { .. }));
             }
         }
+    }
+}
+
+#[test]
+fn tls_that_does_not_begin_with_a_client_hello_is_refused() {
+    for kind in [20, 21, 23] {
+        assert_eq!(fault(&[kind, 3]), Fault::ForeignRecord);
+        assert_eq!(fault(&record(kind, &[2, 40])), Fault::ForeignRecord);
+    }
+    for kind in (0..=255).filter(|&kind| kind != 1) {
+        let mut bytes = typical().bytes();
+        bytes[5] = kind;
+        for end in 6..=bytes.len() {
+            assert_eq!(fault(&bytes[..end]), Fault::ForeignMessage);
+        }
+        // Also where the record holds nothing else.
+        assert_eq!(fault(&record(22, &[kind])), Fault::ForeignMessage);
     }
 }
 
@@ -194,10 +208,12 @@ fn each_fault_has_the_alert_that_servers_send() {
     for (fault, alert) in [
         (Fault::EmptyRecord, Alert::UnexpectedMessage),
         (Fault::ForeignRecord, Alert::UnexpectedMessage),
+        (Fault::ForeignMessage, Alert::UnexpectedMessage),
         (Fault::RecordTooLong, Alert::RecordOverflow),
         (Fault::TooLong, Alert::IllegalParameter),
         (Fault::RepeatedExtension, Alert::IllegalParameter),
         (Fault::ServerName, Alert::IllegalParameter),
+        (Fault::RepeatedName, Alert::IllegalParameter),
     ] {
         assert_eq!(fault.alert(), alert);
     }
