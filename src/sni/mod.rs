@@ -2,7 +2,7 @@
 //!
 //! [`sniff`] looks at the bytes a client sent so far and tells a [`ClientHello`] from what is not TLS
 //! and from what no server would accept. A [`NameIndex`] leads from the name asked for to whatever the
-//! configuration gives for the best pattern, and [`ja4`] names the kind of client.
+//! configuration gives for the best pattern, and [`ja4()`] names the kind of client.
 //!
 //! Nothing is decrypted, answered or changed: the bytes go on to the backend as they came. What two
 //! readers of one message could understand differently is refused instead of guessed at, because the
