@@ -63,6 +63,7 @@
 //! | [`log`], [`metrics`], [`io`] | session lines and messages; cells and their page; waiting, buffers, wheel |
 //! | [`backend`] | the facts about each backend, and the retry budget |
 //! | [`proxy_protocol`] | the header that names a connection's client: bytes in, addresses out, and back |
+//! | [`sni`] | the ClientHello: names and protocols asked for, fingerprint; values by name |
 //! | [`balance`] | which backends to try in which order |
 //! | [`snapshot`] | everything a session looks up, and the registries of what outlives it |
 //! | [`forward`] | dial, relay, close: the data path |
@@ -228,5 +229,6 @@ pub mod metrics;
 pub mod process;
 pub mod proxy_protocol;
 pub mod snapshot;
+pub mod sni;
 pub mod sys;
 pub mod worker;
