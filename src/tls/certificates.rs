@@ -186,7 +186,9 @@ fn names(file: &Path, leaf: &X509Certificate<'_>, warnings: &mut Vec<String>) ->
                     names.push(pattern);
                 }
             }
-            _ => warnings.push(format!("{file}: {name:?} is no host name and is never matched")),
+            _ => warnings.push(format!(
+                "{file}: {name:?} is no host name and is never matched"
+            )),
         }
     }
     if names.is_empty() {

@@ -9,9 +9,7 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
-use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::certificates::{self, Loaded};
 use super::fault::Fault;
@@ -44,7 +42,7 @@ impl Trust {
         }
     }
 
-    fn system(&self) -> Result<Arc<RootCertStore>, Fault> {
+    pub(super) fn system(&self) -> Result<Arc<RootCertStore>, Fault> {
         if let Some(known) = self.system.get() {
             return Ok(known.clone());
         }
@@ -168,6 +166,8 @@ impl ServerCertVerifier for AcceptsAnyServerUnchecked {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

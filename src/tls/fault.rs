@@ -149,7 +149,10 @@ impl fmt::Display for Wrong {
                 chain.display()
             ),
             Self::Expired { since } => {
-                write!(f, "expired on {since}, expected a certificate that is valid now")
+                write!(
+                    f,
+                    "expired on {since}, expected a certificate that is valid now"
+                )
             }
             Self::NotYetValid { from } => write!(
                 f,
@@ -161,7 +164,10 @@ impl fmt::Display for Wrong {
                 "{detail}, expected lists of revoked certificates (X509 CRL) that are not out of date"
             ),
             Self::TicketKey { line } => {
-                write!(f, "line {line} is no ticket key, expected 80 bytes in base64")
+                write!(
+                    f,
+                    "line {line} is no ticket key, expected 80 bytes in base64"
+                )
             }
             Self::TicketKeysMax(max) => write!(f, "too many ticket keys, expected at most {max}"),
         }

@@ -57,7 +57,7 @@ pub(super) fn key(file: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
     PrivateKeyDer::from_pem_slice(&small(file)?).map_err(|error| {
         let wrong = match error {
             pem::Error::NoItemsFound => Wrong::Lacks(Needed::Key),
-            error => Wrong::Pem(error.to_string()),
+            error => Wrong::Pem(pem_detail(&error)),
         };
         Fault::file(file, wrong)
     })
@@ -66,11 +66,21 @@ pub(super) fn key(file: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
 fn sections<T: PemObject>(file: &Path, text: &[u8], needed: Needed) -> Result<Vec<T>, Fault> {
     let found: Vec<T> = T::pem_slice_iter(text)
         .collect::<Result<_, _>>()
-        .map_err(|error| Fault::file(file, Wrong::Pem(error.to_string())))?;
+        .map_err(|error| Fault::file(file, Wrong::Pem(pem_detail(&error))))?;
     if found.is_empty() {
         return Err(Fault::file(file, Wrong::Lacks(needed)));
     }
     Ok(found)
+}
+
+/// The markers that the error carries are bytes; an operator finds them in the file.
+fn pem_detail(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a section without an end".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a section that begins badly".to_owned(),
+        pem::Error::Base64Decode(detail) => format!("broken base64 ({detail})"),
+        error => error.to_string(),
+    }
 }
 
 fn read(file: &Path, bytes_max: u64) -> Result<Vec<u8>, Fault> {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::SignatureScheme;
@@ -57,7 +58,8 @@ impl CertificateIndex {
 
     /// Shows other certificates from the next handshake on.
     pub fn replace(&self, certificates: Vec<Loaded>, default: Option<usize>) {
-        self.table.store(Arc::new(Table::new(certificates, default)));
+        self.table
+            .store(Arc::new(Table::new(certificates, default)));
     }
 
     /// Whether a client that asks for `name` is shown a certificate.
@@ -79,14 +81,14 @@ impl CertificateIndex {
         &self.clock
     }
 
-    fn choose(
+    pub(super) fn choose(
         &self,
         name: Option<&str>,
         schemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
         // Without a time nothing is known to be fresh: no OCSP response is sent at the epoch.
         let now = self.clock.current_time();
-        let now = now.unwrap_or_else(|| UnixTime::since_unix_epoch(std::time::Duration::ZERO));
+        let now = now.unwrap_or_else(|| UnixTime::since_unix_epoch(Duration::ZERO));
         let table = self.table.load();
         Some(table.choose(name, schemes)?.at(now).clone())
     }
@@ -140,7 +142,7 @@ impl Table {
         // If the client can use none of them, rustls says so with the alert that is due.
         let chosen = match candidates {
             [only] => only,
-            several => several.iter().find(usable).or(several.first())?,
+            several => several.iter().find(usable).or_else(|| several.first())?,
         };
         Some(&self.certificates[*chosen])
     }
@@ -170,7 +172,10 @@ impl Names {
             true => Cow::Owned(name.to_ascii_lowercase()),
             false => Cow::Borrowed(name),
         };
-        let by_label = || self.one_label.get(name.split_once('.')?.1);
+        let by_label = || match name.split_once('.') {
+            Some((label, suffix)) if !label.is_empty() => self.one_label.get(suffix),
+            _ => None,
+        };
         self.exact.get(&*name).or_else(by_label).map(Vec::as_slice)
     }
 }

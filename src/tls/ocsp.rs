@@ -110,7 +110,9 @@ fn is_about(mut id: &[u8], subject: &Subject<'_>) -> Option<bool> {
         None => true,
     };
     let name = subject.certificate.issuer().as_raw();
-    let key = subject.issuer.map(|issuer| &issuer.public_key().subject_public_key.data);
+    let key = subject
+        .issuer
+        .map(|issuer| &issuer.public_key().subject_public_key.data);
     Some(
         serial == subject.certificate.raw_serial()
             && agrees(name, name_hash)

@@ -24,7 +24,9 @@ pub fn client_names_match(certificate: &CertificateDer<'_>, patterns: &[NamePatt
 /// The common name of a certificate's subject, the last where there are several.
 pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    common_names(&certificate).last().map(|&name| name.to_owned())
+    common_names(&certificate)
+        .last()
+        .map(|&name| name.to_owned())
 }
 
 /// The names a certificate gives for its subject.
@@ -43,7 +45,12 @@ pub(super) fn said<'a>(certificate: &'a X509Certificate<'_>) -> Said<'a> {
             common: true,
         },
         Ok(Some(extension)) => Said {
-            names: extension.value.general_names.iter().filter_map(dns_name).collect(),
+            names: extension
+                .value
+                .general_names
+                .iter()
+                .filter_map(dns_name)
+                .collect(),
             common: false,
         },
         // Written twice or broken: it is not for us to choose what was meant.

@@ -4,9 +4,9 @@
 //!
 //! # How to drive it
 //!
-//! What comes from the peer goes through [`feed`](Session::feed) until nothing is left of it; in
-//! between, [`plaintext`](Session::plaintext) and [`consume`](Session::consume) take out what was in
-//! it, because `feed` stops at about 32 KiB that nobody has taken:
+//! What comes from the peer goes through [`feed`](Session::feed) until nothing is left of it. `feed`
+//! stops as soon as plaintext is ready, and goes on when [`plaintext`](Session::plaintext) and
+//! [`consume`](Session::consume) have taken it out:
 //!
 //! ```text
 //! while !received.is_empty() {
@@ -33,8 +33,8 @@
 //! - The peer's end is an end only if it said so: [`peer_ended`](Session::peer_ended) tells a
 //!   `close_notify` from a stream that was cut off. What follows a `close_notify` is ignored (RFC 8446
 //!   §6.1). Our `close_notify` ends only what we send.
-//! - A peer makes it hold at most a handshake message of 64 KiB, or two records, beside what is
-//!   encrypted for it.
+//! - A peer makes it hold at most a handshake message of 64 KiB, or a record and the plaintext of
+//!   4 KiB more, beside what is encrypted for it.
 
 use std::fmt;
 use std::io::{self, BufRead, Write};
@@ -53,8 +53,9 @@ use crate::config::model::TlsVersion;
 /// `unrecognized_name`, fatal (RFC 6066 §3). To be sent in the place of a session's first bytes.
 pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
-/// Plaintext at which `feed` stops; what rustls allows, and it refuses to read on above.
-const PLAINTEXT_BYTES_MAX: usize = 16 * 1024;
+/// What rustls takes in at once, bytes. It lists the plaintext of each record, and the list keeps the
+/// length it once had: a peer that sends records of one byte makes it 6 KiB long, but no longer.
+const STEP_BYTES: usize = 4096;
 
 /// The most plaintext of a record (RFC 8446 §5.1).
 const RECORD_BYTES_MAX: usize = 16 * 1024;
@@ -140,17 +141,20 @@ impl Session {
         }
     }
 
-    /// Takes bytes from the peer, and moves `incoming` on past what it took: all of them, unless so
-    /// much plaintext is ready that some must be consumed first.
+    /// Takes bytes from the peer, and moves `incoming` on past what it took: all of them, unless
+    /// plaintext is ready that must be consumed first.
     pub fn feed(&mut self, incoming: &mut &[u8]) -> Result<(), SessionFault> {
-        while !incoming.is_empty() && self.ready <= PLAINTEXT_BYTES_MAX {
+        while !incoming.is_empty() && self.ready == 0 {
             if self.peer_closed {
                 *incoming = &[];
                 break;
             }
+            let (mut step, _) = incoming.split_at(incoming.len().min(STEP_BYTES));
             // Of its errors only the full buffer of a handshake message can come up here: a slice
             // gives none, and there is room for plaintext.
-            self.connection.read_tls(incoming).map_err(too_long)?;
+            let taken = self.connection.read_tls(&mut step);
+            let taken = taken.map_err(|error| too_long(&error))?;
+            *incoming = incoming.get(taken..).unwrap_or_default();
             self.take_in()?;
         }
         Ok(())
@@ -296,7 +300,7 @@ fn records_max(connection: &Connection) -> u64 {
     }
 }
 
-fn too_long(error: io::Error) -> SessionFault {
+fn too_long(error: &io::Error) -> SessionFault {
     SessionFault::Protocol(Error::General(error.to_string()))
 }
 
@@ -357,6 +361,34 @@ impl fmt::Display for SessionFault {
             Self::Incompatible(error) | Self::Protocol(error) | Self::Ours(error) => error.fmt(f),
             Self::Truncated => f.write_str("stream ended without close_notify"),
             Self::KeysWornOut => f.write_str("keys worn out by the number of records"),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Session {
+    pub(super) const fn records_left(&self) -> u64 {
+        self.records_left
+    }
+
+    pub(super) const fn set_records_left(&mut self, records: u64) {
+        self.records_left = records;
+    }
+
+    pub(super) fn update_keys(&mut self) {
+        self.connection.refresh_traffic_keys().unwrap();
+    }
+
+    pub(super) fn group(&self) -> Option<String> {
+        let group = self.connection.negotiated_key_exchange_group()?;
+        Some(format!("{:?}", group.name()))
+    }
+
+    /// Tickets that the peer gave.
+    pub(super) fn tickets(&self) -> u32 {
+        match &self.connection {
+            Connection::Client(client) => client.tls13_tickets_received(),
+            Connection::Server(_) => 0,
         }
     }
 }

@@ -1,15 +1,19 @@
 //! Settings of the side that clients see.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{self, SHA256};
-use rustls::ServerConfig;
+use rustls::pki_types::{CertificateRevocationListDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{Error, ServerConfig};
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::fault::{Fault, Wrong};
 use super::index::CertificateIndex;
-use super::tickets::{Scope, Ticketer, TicketKeys};
+use super::tickets::{Scope, TicketKeys, Ticketer};
 use super::{files, protocols, provider, versions};
 use crate::config::model::{ClientAuth, ClientCa, Termination};
 
@@ -29,8 +33,10 @@ pub fn server(
     certificates: &Arc<CertificateIndex>,
     tickets: Option<&Arc<TicketKeys>>,
 ) -> Result<Arc<ServerConfig>, Fault> {
-    let clients = Clients::load(&termination.client_auth)?;
     let clock = certificates.clock().clone();
+    let now = clock.current_time();
+    let now = now.ok_or(Fault::Settings(Error::FailedToGetCurrentTime))?;
+    let clients = Clients::load(&termination.client_auth, now)?;
     let mut config = ServerConfig::builder_with_details(provider().clone(), clock)
         .with_protocol_versions(versions(termination.min_version, termination.max_version))
         .map_err(Fault::Settings)?
@@ -57,21 +63,21 @@ struct Clients {
 }
 
 impl Clients {
-    fn load(auth: &ClientAuth) -> Result<Self, Fault> {
+    fn load(auth: &ClientAuth, now: UnixTime) -> Result<Self, Fault> {
         match auth {
             ClientAuth::Off => Ok(Self {
                 verifier: WebPkiClientVerifier::no_client_auth(),
                 scope: Scope::of(b"off", &[]),
             }),
-            ClientAuth::Request(ca) => Self::checked(ca, Missing::Allowed),
-            ClientAuth::Require(ca) => Self::checked(ca, Missing::Refused),
+            ClientAuth::Request(ca) => Self::checked(ca, Missing::Allowed, now),
+            ClientAuth::Require(ca) => Self::checked(ca, Missing::Refused, now),
         }
     }
 
-    fn checked(ca: &ClientCa, missing: Missing) -> Result<Self, Fault> {
+    fn checked(ca: &ClientCa, missing: Missing, now: UnixTime) -> Result<Self, Fault> {
         let authorities = files::authorities(&ca.ca)?;
         let revocations = match &ca.crl {
-            Some(file) => files::revocations(file)?,
+            Some(file) => current(file, now)?,
             None => Vec::new(),
         };
         let mut rules: Vec<&[u8]> = authorities.iter().map(AsRef::as_ref).collect();
@@ -91,7 +97,9 @@ impl Clients {
             Missing::Allowed => builder.allow_unauthenticated(),
             Missing::Refused => builder,
         };
-        let verifier = builder.build().map_err(|error| verifier_fault(ca, &error))?;
+        let verifier = builder
+            .build()
+            .map_err(|error| verifier_fault(ca, &error))?;
         Ok(Self { verifier, scope })
     }
 }
@@ -126,11 +134,35 @@ impl Scope {
     }
 }
 
+/// The lists of `file`, none of them out of date.
+fn current(
+    file: &Path,
+    now: UnixTime,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, Fault> {
+    let lists = files::revocations(file)?;
+    for (at, list) in lists.iter().enumerate() {
+        let number = at + 1;
+        let wrong = match CertificateRevocationList::from_der(list) {
+            Err(error) => format!("list {number}: {error}"),
+            Ok((_, list)) => match list.next_update() {
+                Some(next)
+                    if next.timestamp() <= i64::try_from(now.as_secs()).unwrap_or(i64::MAX) =>
+                {
+                    format!("list {number} was to be renewed on {next}")
+                }
+                _ => continue,
+            },
+        };
+        return Err(Fault::file(file, Wrong::RevocationList(wrong)));
+    }
+    Ok(lists)
+}
+
 fn verifier_fault(ca: &ClientCa, error: &VerifierBuilderError) -> Fault {
     match (error, &ca.crl) {
         (VerifierBuilderError::InvalidCrl(error), Some(file)) => {
             Fault::file(file, Wrong::RevocationList(format!("{error:?}")))
         }
-        (error, _) => Fault::Settings(rustls::Error::General(error.to_string())),
+        (error, _) => Fault::Settings(Error::General(error.to_string())),
     }
 }

@@ -171,7 +171,9 @@ impl TicketKeys {
 impl fmt::Debug for TicketKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let settings = &self.settings;
-        f.debug_struct("TicketKeys").field("settings", settings).finish_non_exhaustive()
+        f.debug_struct("TicketKeys")
+            .field("settings", settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -207,7 +209,9 @@ impl ProducesTickets for Ticketer {
 
 impl fmt::Debug for Ticketer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticketer").field("keys", &self.keys).finish_non_exhaustive()
+        f.debug_struct("Ticketer")
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
     }
 }
 
@@ -286,7 +290,8 @@ fn read(file: &Path) -> Result<Vec<Arc<Key>>, Fault> {
         if keys.len() == FILE_KEYS_MAX {
             return Err(Fault::file(file, Wrong::TicketKeysMax(FILE_KEYS_MAX)));
         }
-        let key = key_of(line).ok_or_else(|| Fault::file(file, Wrong::TicketKey { line: at + 1 }))?;
+        let key =
+            key_of(line).ok_or_else(|| Fault::file(file, Wrong::TicketKey { line: at + 1 }))?;
         keys.push(Arc::new(key));
     }
     if keys.is_empty() {
@@ -298,4 +303,11 @@ fn read(file: &Path) -> Result<Vec<Arc<Key>>, Fault> {
 fn key_of(line: &[u8]) -> Option<Key> {
     let bytes = Zeroizing::new(STANDARD.decode(line).ok()?);
     Key::new(bytes.as_slice().try_into().ok()?)
+}
+
+#[cfg(test)]
+impl TicketKeys {
+    pub(super) fn names(&self) -> Vec<[u8; NAME_BYTES]> {
+        self.ring.load().keys.iter().map(|key| key.name).collect()
+    }
 }
