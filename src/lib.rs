@@ -231,4 +231,5 @@ pub mod proxy_protocol;
 pub mod snapshot;
 pub mod sni;
 pub mod sys;
+pub mod tls;
 pub mod worker;
