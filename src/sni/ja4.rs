@@ -8,8 +8,8 @@ use super::client_hello::{ALPN, ClientHello, SERVER_NAME, is_grease};
 ///
 /// Transport, version, whether a name was asked for, the numbers of cipher suites and extensions, the
 /// ends of the preferred protocol; then hashes of the sorted cipher suites, and of the sorted
-/// extensions with the signature algorithms in their order. GREASE does not count. One or two
-/// microseconds, so it is for connections whose fingerprint somebody wants.
+/// extensions with the signature algorithms in their order. GREASE does not count. About one
+/// microsecond, so it is for connections whose fingerprint somebody wants.
 pub fn ja4(hello: &ClientHello<'_>) -> String {
     let mut ciphers = without_grease(hello.cipher_suites());
     let mut extensions = without_grease(hello.extensions());
