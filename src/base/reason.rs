@@ -17,6 +17,14 @@ pub enum Reason {
     FirstByte,
     /// Older than `max_lifetime`.
     Lifetime,
+    /// The client did not say in time what it wants.
+    SniffTimeout,
+    /// TLS failed, with the client or with the backend.
+    TlsError,
+    /// No route takes the client.
+    NoRoute,
+    /// Refused by the configuration.
+    Denied,
     /// The pool has no backend that may be tried.
     NoBackend,
     /// The last backend tried refused the connection.
@@ -44,7 +52,7 @@ pub enum Side {
 
 impl Reason {
     /// Every reason, in the order of the manual.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::Eof,
         Self::ClientReset,
         Self::BackendReset,
@@ -52,6 +60,10 @@ impl Reason {
         Self::HalfClosed,
         Self::FirstByte,
         Self::Lifetime,
+        Self::SniffTimeout,
+        Self::TlsError,
+        Self::NoRoute,
+        Self::Denied,
         Self::NoBackend,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -70,6 +82,10 @@ impl Reason {
             Self::HalfClosed => "half_closed",
             Self::FirstByte => "first_byte",
             Self::Lifetime => "lifetime",
+            Self::SniffTimeout => "sniff_timeout",
+            Self::TlsError => "tls_error",
+            Self::NoRoute => "no_route",
+            Self::Denied => "denied",
             Self::NoBackend => "no_backend",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
@@ -83,7 +99,10 @@ impl Reason {
     pub const fn is_rejection(self) -> bool {
         matches!(
             self,
-            Self::NoBackend
+            Self::SniffTimeout
+                | Self::NoRoute
+                | Self::Denied
+                | Self::NoBackend
                 | Self::ConnectRefused
                 | Self::ConnectTimeout
                 | Self::ConnectUnreachable

@@ -1,5 +1,6 @@
 //! The session line: what is known of one client connection, as JSON or as `key=value` pairs.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -28,8 +29,8 @@ pub struct SessionLine<'a> {
     pub listener: &'a str,
     /// Who connected.
     pub client: Client,
-    /// The pool's name.
-    pub pool: &'a str,
+    /// The pool's name, once one is chosen.
+    pub pool: Option<&'a str>,
     /// The worker's index.
     pub worker: usize,
     /// The version of the snapshot that the session has used.
@@ -56,9 +57,26 @@ pub enum Event<'a> {
     Close(&'a Closed<'a>),
 }
 
+/// What a client asked for, where its listener goes by that.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// The route that took it.
+    pub route: Option<&'a str>,
+    /// The server's name.
+    pub sni: Option<&'a str>,
+    /// The application protocol that was negotiated, or offered first.
+    pub alpn: Option<&'a str>,
+    /// The version of TLS, where it ends here.
+    pub tls: Option<&'a str>,
+    /// The fingerprint of its ClientHello.
+    pub ja4: Option<&'a str>,
+}
+
 /// What is known of a session that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Closed<'a> {
+    /// What the client asked for.
+    pub asked: Asked<'a>,
     /// The name of the last backend tried.
     pub backend: Option<&'a str>,
     /// Where that backend was tried.
@@ -110,6 +128,12 @@ impl SessionIds {
     }
 }
 
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 impl SessionLine<'_> {
     /// Appends the line and its line feed to `out`; `now` is the time of the event.
     pub(super) fn write(&self, format: Format, now: SystemTime, out: &mut Vec<u8>) {
@@ -136,7 +160,9 @@ impl SessionLine<'_> {
         }
         fields.number("worker", self.worker as u64);
         fields.number("snapshot", self.snapshot);
-        fields.string("pool", self.pool);
+        if let Some(pool) = self.pool {
+            fields.string("pool", pool);
+        }
         if let Event::Close(closed) = self.event {
             closed.write(&mut fields);
         }
@@ -144,8 +170,26 @@ impl SessionLine<'_> {
     }
 }
 
+impl Asked<'_> {
+    fn write(&self, fields: &mut Fields<'_>) {
+        let values = [
+            ("route", self.route),
+            ("sni", self.sni),
+            ("alpn", self.alpn),
+            ("tls", self.tls),
+            ("ja4", self.ja4),
+        ];
+        for (key, value) in values {
+            if let Some(value) = value {
+                fields.string(key, value);
+            }
+        }
+    }
+}
+
 impl Closed<'_> {
     fn write(&self, fields: &mut Fields<'_>) {
+        self.asked.write(fields);
         if let Some(backend) = self.backend {
             fields.string("backend", backend);
         }
@@ -295,6 +339,7 @@ mod tests {
 
     fn closed(endpoint: &Endpoint) -> Closed<'_> {
         Closed {
+            asked: Asked::default(),
             backend: Some("db-1"),
             endpoint: Some(endpoint),
             attempts: 2,
@@ -322,7 +367,7 @@ mod tests {
             session: SessionId(0x0001_0000_0000_002a),
             listener: "postgres",
             client: Client::Inet("192.0.2.9:40000".parse().unwrap()),
-            pool: "main pool",
+            pool: Some("main pool"),
             worker: 1,
             snapshot: 12,
             event,

@@ -124,6 +124,13 @@ pub const RETRIES: Metric = counter(
 );
 
 /// `{pool}`
+pub const PROXY_VALUES_LEFT_OUT: Metric = counter(
+    "ringlane_proxy_values_left_out_total",
+    Unit::Count,
+    "Values that PROXY headers to the pool's backends had no room for.",
+);
+
+/// `{pool}`
 pub const POOL_USABLE: Metric = gauge(
     "ringlane_pool_usable",
     Unit::Count,
@@ -222,7 +229,7 @@ pub const BUILD_INFO: Metric = gauge(
 );
 
 /// Every metric.
-pub const ALL: [Metric; 23] = [
+pub const ALL: [Metric; 24] = [
     ACCEPTED,
     CONNECTIONS,
     CONNECTIONS_ACTIVE,
@@ -232,6 +239,7 @@ pub const ALL: [Metric; 23] = [
     CONNECT_SECONDS,
     FIRST_BYTE_SECONDS,
     RETRIES,
+    PROXY_VALUES_LEFT_OUT,
     POOL_USABLE,
     BACKEND_UP,
     BACKEND_CONNECTIONS_ACTIVE,

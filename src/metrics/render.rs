@@ -155,6 +155,8 @@ fn pools(page: &mut Page, rows: &[Row<PoolCells>]) {
         ];
         let pool = ("pool", &**name);
         counters(page, &names::RETRIES, (pool, "outcome"), &outcomes);
+        let left_out = total.proxy_values_left_out.read();
+        page.counter(&names::PROXY_VALUES_LEFT_OUT, &[pool], left_out);
     }
     let connect = totals
         .iter()

@@ -4,6 +4,7 @@
 //! must outlive it (counts, rotations, budgets) lives in the [`Registries`] and is only referred to.
 
 mod registries;
+pub mod routes;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,10 +12,13 @@ use std::sync::Arc;
 
 use crate::backend::RetryBudget;
 use crate::balance::{Balancer, Rotation};
-use crate::config::model::{Connect, Keepalive, Model, Relay, Route, Timeouts};
+use crate::config::model::{
+    Connect, Keepalive, Model, ProxyReceive, ProxySend, Relay, Timeouts,
+};
 use crate::metrics::{Cells, ListenerCells, PoolCells};
 
 pub use registries::{Answers, Registries};
+use routes::Routes;
 
 /// A listener's number: the same name has the same number in every snapshot of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +46,8 @@ pub struct Listener {
     pub keepalive: Option<Keepalive>,
     /// Where its sessions go.
     pub routing: Routing,
+    /// Who says in the PROXY protocol whom it speaks for.
+    pub proxy_protocol: Option<ProxyReceive>,
     /// Counters.
     pub cells: Arc<Cells<ListenerCells>>,
 }
@@ -50,8 +56,8 @@ pub struct Listener {
 pub enum Routing {
     /// All to one pool, as they come.
     Pool(Arc<Pool>),
-    /// By what the client says first: the routes as configured, each with its pool unless it rejects.
-    ByHello(Vec<(Route, Option<Arc<Pool>>)>),
+    /// By what the client says first.
+    ByHello(Box<Routes>),
 }
 
 /// What a session needs to know of its pool.
@@ -66,6 +72,8 @@ pub struct Pool {
     pub retry_budget: u8,
     /// The local address to connect from.
     pub source: Option<IpAddr>,
+    /// What backends are told of the client.
+    pub proxy_protocol: Option<ProxySend>,
     /// What outlives the snapshot.
     pub live: Arc<PoolLive>,
     /// Counters.
@@ -88,6 +96,13 @@ impl Listener {
             Routing::Pool(pool) => Some(pool),
             Routing::ByHello(_) => None,
         }
+    }
+
+    /// The pool that every session's bytes go to as they come, with nothing before, between or after.
+    pub fn direct_pool(&self) -> Option<&Arc<Pool>> {
+        let pool = self.pool()?;
+        let direct = self.proxy_protocol.is_none() && pool.proxy_protocol.is_none();
+        direct.then_some(pool)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::routes::{Entry, Routes};
 use super::{Listener, ListenerId, Pool, PoolLive, Routing, Snapshot};
 use crate::backend::{self, Backend, BackendId};
 use crate::balance::{Balancer, Member};
@@ -98,6 +99,7 @@ impl Registries {
             timeouts: listener.timeouts,
             keepalive: listener.socket.keepalive,
             routing,
+            proxy_protocol: listener.proxy_protocol.clone(),
             cells: self.metrics.listener(&listener.name),
         }
     }
@@ -115,6 +117,7 @@ impl Registries {
             connect: pool.connect,
             retry_budget: pool.retry_budget,
             source: pool.source,
+            proxy_protocol: pool.proxy_protocol.clone(),
             live: live.unwrap_or_default(),
             cells: self.metrics.pool(&pool.name),
         }
@@ -160,16 +163,18 @@ fn routing(routing: &model::Routing, pools: &HashMap<&str, &Arc<Pool>>) -> Optio
     let find = |name: &Arc<str>| pools.get(&**name).map(|pool| Arc::clone(pool));
     let routes = match routing {
         model::Routing::Pool(pool) => return find(pool).map(Routing::Pool),
-        model::Routing::ByHello(routes) => routes.routes.iter(),
+        model::Routing::ByHello(routes) => routes,
     };
-    let routes = routes.map(|route| {
+    let entries = routes.routes.iter().map(|route| {
         let pool = match &route.target {
             Target::Pass(pool) | Target::Terminate(pool) => Some(find(pool)?),
             Target::Reject => None,
         };
-        Some((route.clone(), pool))
+        let route = route.clone();
+        Some(Entry { route, pool })
     });
-    routes.collect::<Option<_>>().map(Routing::ByHello)
+    let entries = entries.collect::<Option<_>>()?;
+    Some(Routing::ByHello(Box::new(Routes::new(entries, routes))))
 }
 
 #[cfg(test)]
@@ -220,15 +225,17 @@ mod tests {
         let Routing::ByHello(routes) = &listener("tls").routing else {
             panic!("everything goes to one pool");
         };
+        let pool = |entry: &'_ Entry| entry.pool.as_ref().map(|pool| pool.name.to_string());
         let pools: Vec<_> = routes
+            .entries()
             .iter()
-            .map(|(route, pool)| (&*route.name, pool.as_ref().map(|pool| &*pool.name)))
+            .map(|entry| (&*entry.route.name, pool(entry)))
             .collect();
         let expected = [
-            ("a.example", Some("a")),
-            ("b.example", Some("b")),
+            ("a.example", Some("a".to_owned())),
+            ("b.example", Some("b".to_owned())),
             ("default", None),
-            ("plain", Some("b")),
+            ("plain", Some("b".to_owned())),
         ];
         assert_eq!(pools, expected);
         assert!(listener("tls").pool().is_none());

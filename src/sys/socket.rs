@@ -177,6 +177,11 @@ pub fn is_connected_to_itself(socket: BorrowedFd<'_>, endpoint: &Endpoint) -> bo
             .is_ok_and(|local| SocketAddr::try_from(local) == Ok(*address))
 }
 
+/// The local address of a connection; `None`: it is no internet address.
+pub fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    SocketAddr::try_from(rustix::net::getsockname(socket).ok()?).ok()
+}
+
 /// Asks the kernel to probe a silent peer: first after `idle`, then each `interval`, `count` times.
 ///
 /// # Errors

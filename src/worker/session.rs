@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::prepare::{Heard, Opening, prepare, relay_beside, say};
 use super::{Pinned, Worker};
 use crate::backend::{Backend, Lease};
 use crate::balance::Ask;
@@ -21,8 +22,10 @@ use crate::forward::relay::{Loan, relay};
 use crate::io::socket::Socket;
 use crate::io::unwind::caught;
 use crate::io::wheel::Key;
-use crate::log::session::{Client as Source, Closed, Event, SessionId, SessionLine, TcpFacts};
-use crate::snapshot::{Listener, ListenerId};
+use crate::log::session::{
+    Asked, Client as Source, Closed, Event, SessionId, SessionLine, TcpFacts,
+};
+use crate::snapshot::{Listener, ListenerId, Pool};
 use crate::sys::socket::{receive, tcp_summary};
 
 /// A client that has just been accepted.
@@ -46,15 +49,25 @@ struct Session {
 }
 
 /// What is known of a session besides what its link knows.
-struct Record {
-    id: SessionId,
-    client: Option<SocketAddr>,
+pub(super) struct Record {
+    pub(super) id: SessionId,
+    pub(super) client: Option<SocketAddr>,
     opened: Instant,
     backend: Option<Arc<Backend>>,
     attempts: u8,
     connect: Option<Duration>,
     /// Counts the session among the backend's for as long as it lives.
     lease: Option<Lease>,
+    /// What the client said first, where its listener goes by that.
+    pub(super) heard: Option<Box<Heard>>,
+}
+
+impl Record {
+    /// The pool that the session goes to, once that is known.
+    fn pool<'a>(&'a self, listener: &'a Listener) -> Option<&'a Arc<Pool>> {
+        let heard = self.heard.as_deref();
+        heard.and_then(|heard| heard.pool.as_ref()).or(listener.pool())
+    }
 }
 
 /// Begins the session of a client that has just been accepted.
@@ -82,6 +95,7 @@ pub(super) fn begin(client: Client, snapshot: Pinned, worker: &Rc<Worker>) {
         attempts: 0,
         connect: None,
         lease: None,
+        heard: None,
     };
     worker.count_opened(listener);
     worker.log_opened(listener, &snapshot, &record);
@@ -124,32 +138,40 @@ impl Session {
 
 /// Finds the client a backend and relays between them until the session is over.
 async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut Record) -> Ending {
-    if let Err(rejected) = find_backend(link, listener, worker, record).await {
-        return rejected;
-    }
+    let prepared = match listener.direct_pool() {
+        Some(pool) => {
+            let opening = worker.opening(link);
+            let found = find_backend(link, (listener, pool), &opening, worker, record).await;
+            found.map(|()| None)
+        }
+        // What a session's first moments take is not for its whole life.
+        None => Box::pin(prepare(link, listener, worker, record)).await,
+    };
+    let waiting = match prepared {
+        Ok(waiting) => waiting,
+        Err(ending) => return ending,
+    };
     if let Some(ending) = link.end_if_lost() {
         return ending;
     }
-    match link.backend() {
-        Some(backend) => relay(link, backend, &worker.loan(listener)).await,
-        None => Ending::ours(Reason::Internal),
+    let Some(backend) = link.backend() else {
+        return Ending::ours(Reason::Internal);
+    };
+    let loan = worker.loan(listener);
+    match waiting {
+        None => relay(link, backend, &loan).await,
+        Some(waiting) => Box::pin(relay_beside(waiting, link, backend, &loan)).await,
     }
 }
 
 /// Gives the link its backend, and the backend what the client has said by now.
-async fn find_backend(
+pub(super) async fn find_backend(
     link: &Link,
-    listener: &Listener,
+    (listener, pool): (&Listener, &Pool),
+    opening: &Opening,
     worker: &Worker,
     record: &mut Record,
 ) -> Result<(), Ending> {
-    let Some(pool) = listener.pool() else {
-        return Err(link.reject(Reason::Internal, None));
-    };
-    let opening = worker.opening(link).unwrap_or_else(|cause| {
-        link.lose_client(cause);
-        Box::default()
-    });
     let ask = Ask {
         source: record.client.map(|client| client.ip()),
         now: record.opened,
@@ -159,7 +181,7 @@ async fn find_backend(
         pool,
         cells: pool.cells.worker(worker.index),
         ask,
-        opening: &opening,
+        opening: &opening.bytes,
         shortage: &worker.shortage,
     };
     let dialled = match dial(link, &call).await {
@@ -186,11 +208,16 @@ async fn find_backend(
         let due = link.first_check(connected);
         worker.sessions.borrow_mut().hasten(key, due);
     }
-    let loan = worker.loan(listener);
-    if sent > 0 {
-        loan.delivered(link, Direction::Up, sent);
+    let Opening { bytes, ours } = opening;
+    if sent < *ours {
+        Box::pin(say(link, bytes.get(sent..*ours).unwrap_or_default())).await?;
     }
-    if let Some(unsent) = opening.get(sent..).filter(|unsent| !unsent.is_empty()) {
+    let sent = sent.max(*ours);
+    if sent > *ours {
+        let loan = worker.loan(listener);
+        loan.delivered(link, Direction::Up, sent - ours);
+    }
+    if let Some(unsent) = bytes.get(sent..).filter(|unsent| !unsent.is_empty()) {
         link.set_unsent(Direction::Up, unsent);
     }
     Ok(())
@@ -199,13 +226,17 @@ async fn find_backend(
 impl Worker {
     /// What the client has said by now; nothing if it is silent or has finished, which the relay
     /// finds out.
-    fn opening(&self, link: &Link) -> Result<Box<[u8]>, Errno> {
+    fn opening(&self, link: &Link) -> Opening {
         let scratch = &mut *self.lane.scratch.borrow_mut();
-        match receive(link.client().as_fd(), &mut scratch[..OPENING_BYTES]) {
-            Ok(received) => Ok(scratch[..received].into()),
-            Err(Errno::AGAIN) => Ok(Box::default()),
-            Err(cause) => Err(cause),
-        }
+        let bytes = match receive(link.client().as_fd(), &mut scratch[..OPENING_BYTES]) {
+            Ok(received) => scratch[..received].into(),
+            Err(Errno::AGAIN) => Box::default(),
+            Err(cause) => {
+                link.lose_client(cause);
+                Box::default()
+            }
+        };
+        Opening { bytes, ours: 0 }
     }
 
     fn limits(&self, listener: &Listener, opened: Instant) -> Limits {
@@ -260,7 +291,7 @@ impl Worker {
         cells.ended[ending.reason.index()].inc();
         cells.session_seconds.record(now() - record.opened);
         if let Some(first_byte) = link.first_byte() {
-            let pool = listener.pool().map(|pool| pool.cells.worker(self.index));
+            let pool = record.pool(listener).map(|pool| pool.cells.worker(self.index));
             if let Some(cells) = pool {
                 let took = first_byte - link.connected();
                 cells.first_byte_seconds.record(took);
@@ -289,11 +320,15 @@ impl Worker {
             return;
         }
         let backend = record.lease.as_deref().or(record.backend.as_deref());
+        let heard = record.heard.as_deref();
         let cause = ending.cause.map(|cause| cause.to_string());
+        let why = heard.and_then(|heard| heard.why.as_deref());
         let first_byte = link
             .first_byte()
             .map(|first_byte| first_byte - link.connected());
+        let alpn = heard.and_then(Heard::alpn);
         let closed = Closed {
+            asked: heard.map_or_else(Asked::default, |heard| heard.asked(alpn.as_deref())),
             backend: backend.map(|backend| &*backend.id().name),
             endpoint: backend.map(Backend::endpoint),
             attempts: u32::from(record.attempts),
@@ -306,7 +341,7 @@ impl Worker {
             backend_tcp: link.backend().and_then(tcp_facts),
             reason: ending.reason,
             side: ending.side,
-            cause: cause.as_deref(),
+            cause: cause.as_deref().or(why),
         };
         log.push(&self.line(listener, snapshot, record, Event::Close(&closed)));
     }
@@ -322,7 +357,7 @@ impl Worker {
             session: record.id,
             listener: &listener.name,
             client: record.client.map_or(Source::Unix, Source::Inet),
-            pool: listener.pool().map_or("", |pool| &pool.name),
+            pool: record.pool(listener).map(|pool| &*pool.name),
             worker: self.index,
             snapshot: snapshot.version,
             event,

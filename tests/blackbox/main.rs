@@ -16,6 +16,7 @@ mod idle;
 mod observe;
 mod rejected;
 mod reload;
+mod routes;
 mod schedules;
 mod slow;
 mod smoke;
