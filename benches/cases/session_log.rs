@@ -7,7 +7,7 @@ use ringlane::base::address::Endpoint;
 use ringlane::base::random::Random;
 use ringlane::base::reason::{Reason, Side};
 use ringlane::config::model::{self, Format, Level, LogOn};
-use ringlane::log::session::{Client, Closed, Event, SessionIds, SessionLine, TcpFacts};
+use ringlane::log::session::{Asked, Client, Closed, Event, SessionIds, SessionLine, TcpFacts};
 use ringlane::log::writer::{SessionLog, Writer};
 
 use super::{Case, seeded};
@@ -39,7 +39,7 @@ fn close(format: Format) -> impl FnMut() {
             session: ids.next_id(),
             listener: "web",
             client: Client::Inet(session.client),
-            pool: "web",
+            pool: Some("web"),
             worker: 1,
             snapshot: 12,
             event: Event::Close(&session.closed()),
@@ -96,6 +96,7 @@ impl Session {
             retransmits: 0,
         };
         Closed {
+            asked: Asked::default(),
             backend: Some(&self.backend),
             endpoint: Some(&self.endpoint),
             attempts: 1,

@@ -19,9 +19,9 @@ use crate::forward::link::{Ending, Link};
 use crate::io::deadline::ended_after;
 use crate::io::lane::Lane;
 use crate::proxy_protocol::{self, Origin, Read, Tlvs};
-use crate::sni::{Sniff, ja4, sniff};
 use crate::snapshot::routes::{Entry, Routes};
 use crate::snapshot::{Listener, Routing};
+use crate::sni::{Sniff, ja4, sniff};
 use crate::sys::socket::{finish, finish_sending, receive, send};
 use crate::tls::seam::UNRECOGNIZED_NAME;
 
@@ -191,7 +191,9 @@ impl<'a> Reader<'a> {
                     self.more(lacking).await?;
                 }
                 Sniff::NotTls if preface.upgrade.is_none() => break,
-                Sniff::NotTls => return Err(self.fail("asked for TLS and does not speak it").await),
+                Sniff::NotTls => {
+                    return Err(self.fail("asked for TLS and does not speak it").await);
+                }
                 Sniff::Bad(fault) => {
                     let why = fault.to_string();
                     self.farewell(&fault.alert().record()).await;
@@ -253,7 +255,9 @@ impl<'a> Reader<'a> {
             }
             self.bytes.clear();
             if send(self.link.client().as_fd(), answer) != Ok(1) {
-                return Err(self.fail("the answer to the request for TLS found no room").await);
+                return Err(self
+                    .fail("the answer to the request for TLS found no room")
+                    .await);
             }
             if answer == b"S" {
                 return Ok(Some(StartTls::Postgres));
@@ -309,13 +313,15 @@ impl<'a> Reader<'a> {
             Err(cause) => {
                 self.link.lose_client(cause);
                 let ending = self.link.end_if_lost();
-                Err(Refused::by(ending.unwrap_or(Ending::ours(Reason::Internal))))
+                Err(Refused::by(
+                    ending.unwrap_or(Ending::ours(Reason::Internal)),
+                ))
             }
         }
     }
 
     async fn readable(&self) -> Result<(), Refused> {
-        let left = self.until.saturating_duration_since(now());
+        let left = self.until - now();
         let end = || self.link.kill(Reason::SniffTimeout);
         ended_after(pin!(self.link.client().readable()), left, end).await;
         self.go_on()
@@ -363,7 +369,7 @@ impl<'a> Reader<'a> {
             match received {
                 Ok(received) if received > 0 && now() < until => {}
                 Err(Errno::AGAIN) if now() < until => {
-                    let left = until.saturating_duration_since(now());
+                    let left = until - now();
                     let end = || finish(client.as_fd());
                     ended_after(pin!(client.readable()), left, end).await;
                 }

@@ -263,7 +263,7 @@ mod tests {
     use crate::base::clock::now;
     use crate::base::reason::{Reason, Side};
     use crate::config::model::{Format, Level, LogOn};
-    use crate::log::session::{Client, Closed, Event, SessionIds, SessionLine};
+    use crate::log::session::{Asked, Client, Closed, Event, SessionIds, SessionLine};
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -314,6 +314,7 @@ mod tests {
     /// A line that can be told from others by its worker and its count of bytes.
     fn push(log: &mut SessionLog, worker: usize, number: u64) {
         let closed = Closed {
+            asked: Asked::default(),
             backend: Some("b"),
             endpoint: None,
             attempts: 1,
@@ -332,7 +333,7 @@ mod tests {
             session: SessionIds::for_worker(worker).next_id(),
             listener: "front",
             client: Client::Unix,
-            pool: "db",
+            pool: Some("db"),
             worker,
             snapshot: 1,
             event: Event::Close(&closed),

@@ -12,9 +12,7 @@ use std::sync::Arc;
 
 use crate::backend::RetryBudget;
 use crate::balance::{Balancer, Rotation};
-use crate::config::model::{
-    Connect, Keepalive, Model, ProxyReceive, ProxySend, Relay, Timeouts,
-};
+use crate::config::model::{Connect, Keepalive, Model, ProxyReceive, ProxySend, Relay, Timeouts};
 use crate::metrics::{Cells, ListenerCells, PoolCells};
 
 pub use registries::{Answers, Registries};

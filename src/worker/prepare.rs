@@ -73,7 +73,9 @@ pub(super) async fn prepare<'a>(
         upgrade,
         waiting,
     } = preface;
-    let pool = entry.and_then(|entry| entry.pool.as_ref()).or(listener.pool());
+    let pool = entry
+        .and_then(|entry| entry.pool.as_ref())
+        .or(listener.pool());
     let Some(pool) = pool else {
         return Err(link.reject(Reason::Internal, None));
     };
@@ -139,7 +141,7 @@ async fn await_consent(link: &Link, listener: &Listener) -> Result<(), Ending> {
             // "N", an error message, or the end.
             Ok(_) => return Err(link.reject(Reason::TlsError, None)),
             Err(Errno::AGAIN) => {
-                let left = until.saturating_duration_since(now());
+                let left = until - now();
                 let end = || link.kill(Reason::TlsError);
                 ended_after(pin!(backend.readable()), left, end).await;
             }

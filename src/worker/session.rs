@@ -66,7 +66,9 @@ impl Record {
     /// The pool that the session goes to, once that is known.
     fn pool<'a>(&'a self, listener: &'a Listener) -> Option<&'a Arc<Pool>> {
         let heard = self.heard.as_deref();
-        heard.and_then(|heard| heard.pool.as_ref()).or(listener.pool())
+        heard
+            .and_then(|heard| heard.pool.as_ref())
+            .or(listener.pool())
     }
 }
 
@@ -291,7 +293,9 @@ impl Worker {
         cells.ended[ending.reason.index()].inc();
         cells.session_seconds.record(now() - record.opened);
         if let Some(first_byte) = link.first_byte() {
-            let pool = record.pool(listener).map(|pool| pool.cells.worker(self.index));
+            let pool = record
+                .pool(listener)
+                .map(|pool| pool.cells.worker(self.index));
             if let Some(cells) = pool {
                 let took = first_byte - link.connected();
                 cells.first_byte_seconds.record(took);
@@ -350,7 +354,7 @@ impl Worker {
         &self,
         listener: &'a Listener,
         snapshot: &Pinned,
-        record: &Record,
+        record: &'a Record,
         event: Event<'a>,
     ) -> SessionLine<'a> {
         SessionLine {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::support::{PATIENCE, Ringlane, address, loopback};
 
 /// The alert that says that nobody here has the name asked for (RFC 6066 §3).
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 1, 0, 2, 2, 112];
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// Long enough for the first half of a message to be read alone.
 const APART: Duration = Duration::from_millis(2);
@@ -60,7 +60,8 @@ fn visit(front: SocketAddr, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 fn hello(name: &str) -> Vec<u8> {
-    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/hellos/{name}.bin"))).unwrap()
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/hellos/{name}.bin")))
+        .unwrap()
 }
 
 fn hellos() -> Vec<(String, Vec<u8>)> {
@@ -160,7 +161,10 @@ fn real_hellos_reach_the_route_of_their_name_untouched_however_they_are_cut() {
     });
     let lines = ringlane.session_lines(visits);
     assert!(lines.iter().all(|line| line["reason"] == "eof"));
-    let wild = lines.iter().find(|line| line["sni"] == "www.a.example").unwrap();
+    let wild = lines
+        .iter()
+        .find(|line| line["sni"] == "www.a.example")
+        .unwrap();
     assert_eq!(wild["route"], "*.a.example");
     assert_eq!(wild["pool"], "wildcard");
     let h2 = lines.iter().find(|line| line["alpn"] == "h2").unwrap();
@@ -202,9 +206,17 @@ fn names_without_a_route_get_the_alert_and_other_protocols_a_reset() {
         echo_late("a")
     ));
     for nobody in ["curl-h2", "openssl-tls12-no-name"] {
-        assert_eq!(visit(front, &[&hello(nobody)]), UNRECOGNIZED_NAME, "{nobody}");
+        assert_eq!(
+            visit(front, &[&hello(nobody)]),
+            UNRECOGNIZED_NAME,
+            "{nobody}"
+        );
     }
-    for foreign in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"SSH-2.0-x\r\n", &hello("openssl-tls11")] {
+    for foreign in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"SSH-2.0-x\r\n",
+        &hello("openssl-tls11"),
+    ] {
         assert_eq!(visit(front, &[foreign]), b"");
     }
     // A record that is longer than records may be, then a message that is no hello.
@@ -215,8 +227,15 @@ fn names_without_a_route_get_the_alert_and_other_protocols_a_reset() {
 
     let lines = ringlane.session_lines(7);
     let of = |reason: &str| lines.iter().filter(|line| line["reason"] == reason).count();
-    assert_eq!((of("no_route"), of("denied"), of("tls_error")), (4, 1, 2), "{lines:?}");
-    let denied = lines.iter().find(|line| line["reason"] == "denied").unwrap();
+    assert_eq!(
+        (of("no_route"), of("denied"), of("tls_error")),
+        (4, 1, 2),
+        "{lines:?}"
+    );
+    let denied = lines
+        .iter()
+        .find(|line| line["reason"] == "denied")
+        .unwrap();
     assert_eq!(denied["sni"], "old.example");
     let rejected = ringlane.metric_sum("ringlane_rejected_total");
     assert!(rejected >= 5.0, "{rejected}");
@@ -258,7 +277,10 @@ fn silent_clients_and_other_protocols_go_to_the_plain_pool() {
     let hello = hello("go119");
     assert_eq!(visit(front, &[&hello]), [b"tls", &*hello].concat());
     let lines = ringlane.session_lines(3);
-    assert!(lines.iter().all(|line| line["reason"] == "eof"), "{lines:?}");
+    assert!(
+        lines.iter().all(|line| line["reason"] == "eof"),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -285,7 +307,9 @@ fn whoever_does_not_say_what_it_wants_is_let_go() {
     }
     drop(connect(front));
     let lines = ringlane.session_lines(3);
-    let timed_out = lines.iter().filter(|line| line["reason"] == "sniff_timeout");
+    let timed_out = lines
+        .iter()
+        .filter(|line| line["reason"] == "sniff_timeout");
     assert_eq!(timed_out.count(), 2, "{lines:?}");
 }
 
@@ -322,10 +346,16 @@ fn header_of_a_trusted_proxy_names_the_client_and_is_passed_on() {
     }
     let line = ringlane.session_lines(whole.len()).remove(0);
     assert_eq!(line["client"], "192.0.2.7:4711");
-    assert_eq!(line["bytes_up"], 2, "the header is nobody's payload: {line}");
+    assert_eq!(
+        line["bytes_up"], 2,
+        "the header is nobody's payload: {line}"
+    );
 
     assert_eq!(visit(front, &[b"hi there, no header"]), b"");
-    assert_eq!(visit(front, &[b"PROXY TCP4 300.0.0.1 192.0.2.1 1 2\r\nhi"]), b"");
+    assert_eq!(
+        visit(front, &[b"PROXY TCP4 300.0.0.1 192.0.2.1 1 2\r\nhi"]),
+        b""
+    );
     let denied = ringlane.session_lines(whole.len() + 2);
     let denied = denied.iter().filter(|line| line["reason"] == "denied");
     assert_eq!(denied.count(), 2);
@@ -341,7 +371,10 @@ fn header_of_a_stranger_is_refused_and_may_be_left_out_where_it_is_optional() {
         echo_late(""),
     ));
     assert_eq!(visit(front, &[b"hi"]), b"hi");
-    assert_eq!(visit(front, &[b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\nhi"]), b"");
+    assert_eq!(
+        visit(front, &[b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\nhi"]),
+        b""
+    );
     let lines = ringlane.session_lines(2);
     let reasons: Vec<_> = lines.iter().map(|line| line["reason"].clone()).collect();
     assert!(reasons.contains(&"denied".into()), "{lines:?}");
@@ -444,12 +477,25 @@ fn postgres_clients_are_routed_by_the_name_behind_their_request_for_tls() {
     assert!(ask(&[(&GSS, b"N"), (&SSL, b"S")], &hello).unwrap() == hello);
     // A startup message without TLS.
     let startup = b"\0\0\0\x10\0\x03\0\0user\0a\0\0";
-    assert_eq!(ask(&[], startup).unwrap(), [b"plain", &startup[..]].concat());
-    assert!(ask(&[(&SSL, b"S")], &self::hello("openssl-tls11")).is_err(), "the backend has no TLS");
+    assert_eq!(
+        ask(&[], startup).unwrap(),
+        [b"plain", &startup[..]].concat()
+    );
+    assert!(
+        ask(&[(&SSL, b"S")], &self::hello("openssl-tls11")).is_err(),
+        "the backend has no TLS"
+    );
     // Bytes that came with the request were not encrypted by whoever asked.
     assert!(ask(&[], &[&SSL[..], b"stowaway"].concat()).is_err());
-    assert_eq!(ask(&[(&SSL, b"S")], &self::hello("curl-h2")).unwrap(), UNRECOGNIZED_NAME);
+    assert_eq!(
+        ask(&[(&SSL, b"S")], &self::hello("curl-h2")).unwrap(),
+        UNRECOGNIZED_NAME
+    );
     let lines = ringlane.session_lines(6);
     let of = |reason: &str| lines.iter().filter(|line| line["reason"] == reason).count();
-    assert_eq!((of("eof"), of("tls_error"), of("no_route")), (3, 2, 1), "{lines:?}");
+    assert_eq!(
+        (of("eof"), of("tls_error"), of("no_route")),
+        (3, 2, 1),
+        "{lines:?}"
+    );
 }
