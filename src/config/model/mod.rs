@@ -2,12 +2,20 @@
 //!
 //! Nothing here can mean "default", and no two fields can contradict each other.
 
+mod tls;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::address::{Address, Endpoint};
+
+pub use tls::{
+    Certificate, ClientAuth, ClientCa, Plain, PoolSni, PoolTls, ProxyHeader, ProxyReceive,
+    ProxySend, ProxyTlvs, ProxyVersion, Rate, Route, RouteNames, Routes, Routing, StartTls, Target,
+    Termination, Tickets, TlsVersion, Verify,
+};
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,10 @@
+//! Facts about TLS, with real certificates and both sides in memory.
+
+mod backends;
+mod certificates;
+mod clients;
+mod fixtures;
+mod index;
+mod seam;
+mod tickets;
+mod wire;
