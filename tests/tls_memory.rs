@@ -41,12 +41,10 @@ fn an_idle_session_is_small() {
     drop(used_pair(&server, &client));
     // First, while nothing that was freed can be used again: only then the resident memory tells.
     let held = held(|| used_pair(&server, &client).0);
-    println!("server: {held:?}");
     assert!(held.bytes <= SERVER_BYTES_MAX, "{held:?}");
     assert!(held.resident <= RESIDENT_BYTES_MAX, "{held:?}");
 
     let held = self::held(|| used_pair(&server, &client).1);
-    println!("client: {held:?}");
     assert!(held.bytes <= CLIENT_BYTES_MAX, "{held:?}");
 }
 

@@ -4,21 +4,24 @@
 //! The control plane reads the files ([`certificates`], [`tickets`], [`server`](mod@server),
 //! [`client`](mod@client)) and keeps what it made of them. A worker meets only finished settings and
 //! the [`seam`]: bytes in, bytes out, no waiting. Nothing here asks for the time by itself: what
-//! needs it holds the [`TimeProvider`](rustls::time_provider::TimeProvider) it was given.
+//! needs it holds the [`TimeProvider`] it was given.
 //!
 //! What is absent: the process's default provider of cryptography (never installed, never asked),
 //! the session cache of servers (tickets cost less), early data (it can be replayed), and
 //! renegotiation.
 
+mod alert;
 pub mod certificates;
 pub mod client;
 mod fault;
 mod files;
 pub mod index;
+mod negotiated;
 mod ocsp;
 pub mod peer;
 pub mod seam;
 pub mod server;
+mod session_fault;
 mod sessions;
 pub mod tickets;
 

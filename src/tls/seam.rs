@@ -4,54 +4,76 @@
 //!
 //! # How to drive it
 //!
-//! What comes from the peer goes through [`feed`](Session::feed) until nothing is left of it. `feed`
-//! stops as soon as plaintext is ready, and goes on when [`plaintext`](Session::plaintext) and
-//! [`consume`](Session::consume) have taken it out:
+//! The caller owns the socket and lends the buffers: one for what arrives, one for plaintext, shared
+//! by all sessions of a worker. A [`Session`] is made with the settings of its listener or pool and
+//! never waits; the caller turns around this until the end:
 //!
-//! ```text
-//! while !received.is_empty() {
-//!     session.feed(&mut received)?;
-//!     while let Some(plain) = session.plaintext() { send(plain); session.consume(n); }
-//! }
-//! ```
+//! 1. **In.** What was received, or had been received before somebody decided to terminate (a
+//!    ClientHello that was read for its name), goes through [`decrypt`](Session::decrypt), whole or in
+//!    pieces, cut anywhere. It fills the lent buffer up to its capacity; what has no room stays in
+//!    `received`, so the caller passes the plaintext on, clears the buffer and calls again:
 //!
-//! What goes to the peer goes through [`encrypt`](Session::encrypt), best only while nothing
-//! [`wants_write`](Session::wants_write): all of it is taken, whatever the peer does. `feed`,
-//! `encrypt` and [`close`](Session::close) can each leave bytes for the peer (handshake, alerts,
-//! tickets, answers to key updates); [`write_into`](Session::write_into) gives them out, as often as
-//! `wants_write` says so. During the handshake only those move; what is encrypted then waits in
-//! memory for its end.
+//!    ```text
+//!    loop {
+//!        let fault = session.decrypt(&mut received, &mut plain).err();
+//!        // Send `plain` to the other side, even beside a fault: it came before that. Then clear it.
+//!        // Stop at a fault, or when `received` is empty and `session.plaintext()` gives none.
+//!    }
+//!    ```
 //!
-//! After a [`SessionFault`] the session takes and gives no more plaintext from the peer, but
-//! plaintext from before the fault can still be taken out, and `wants_write` says whether an alert is
-//! to be sent before the socket is closed.
+//! 2. **Out.** While [`wants_write`](Session::wants_write): [`write_into`](Session::write_into), which
+//!    gives up to 64 records to one vectored write of the socket (its `WouldBlock` comes back, nothing
+//!    is lost), or to a `Vec` that the caller lends. After every `decrypt`, too: handshake, tickets,
+//!    alerts and answers to key updates come from there.
+//! 3. **Seal.** Only when nothing wants to be written, read from the other side and
+//!    [`encrypt`](Session::encrypt) what came: 64 KiB are four records in one write. Then 2. A peer
+//!    that does not read thus stops the reading of the other side.
+//! 4. **Rest.** Before waiting for either socket, [`rest`](Session::rest).
+//!
+//! **Handshake**: only 1 and 2 happen while [`is_handshaking`](Session::is_handshaking), under the
+//! caller's deadline. `decrypt` gives plaintext as soon as there is some, perhaps in the call that
+//! ends the handshake. [`negotiated`](Session::negotiated) and
+//! [`peer_certificate`](Session::peer_certificate) then say with whom. A client's first bytes are
+//! ready once it is made. What is encrypted before the end waits in memory.
+//!
+//! **Orderly end**: when the other side ended, [`close`](Session::close), then 2 until nothing is
+//! left, then `shutdown(SHUT_WR)`; the other direction goes on. When
+//! [`peer_closed`](Session::peer_closed) and the plaintext is passed on, the peer's direction is over:
+//! that is the other side's `SHUT_WR`. When the socket gives its end instead, ask
+//! [`peer_ended`](Session::peer_ended): a stream that ended without `close_notify` may have been cut
+//! off by anybody on the way, and is to be passed on as a reset.
+//!
+//! **A fault** ends both directions and comes back from every later call that takes bytes. Plaintext
+//! from before it can still be taken out. Then 2, so that the peer gets the alert that is due, and
+//! `shutdown(SHUT_WR)`; receive and drop what is on its way before the socket is closed, since closing
+//! it with bytes unread resets the connection and takes the alert along.
+//!
+//! To send records as they come instead of gathering them, [`feed`](Session::feed),
+//! [`plaintext`](Session::plaintext) and [`consume`](Session::consume) do without the lent buffer.
 //!
 //! # What it holds to
 //!
 //! - No byte is lost or given twice, however the stream is cut: plaintext comes out as it went in at
 //!   the other side, and ciphertext that a socket did not take waits here.
-//! - The peer's end is an end only if it said so: [`peer_ended`](Session::peer_ended) tells a
-//!   `close_notify` from a stream that was cut off. What follows a `close_notify` is ignored (RFC 8446
+//! - The peer's end is an end only if it said so. What follows a `close_notify` is ignored (RFC 8446
 //!   §6.1). Our `close_notify` ends only what we send.
 //! - A peer makes it hold at most a handshake message of 64 KiB, or a record and the plaintext of
-//!   4 KiB more, beside what is encrypted for it.
+//!   4 KiB more, beside what is encrypted for it. At rest, with nothing to write, it holds 4 KiB for
+//!   the next record, its keys and what was negotiated.
 
-use std::fmt;
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
-    AlertDescription, CertificateError, CipherSuite, ClientConfig, ClientConnection, Connection,
-    Error, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection, SupportedCipherSuite,
+    AlertDescription, ClientConfig, ClientConnection, Connection, Error, InvalidMessage,
+    ServerConfig, ServerConnection, SupportedCipherSuite,
 };
 
-use super::peer;
-use crate::config::model::TlsVersion;
-
-/// The record that ends a handshake with a client whose name nobody serves: alert
-/// `unrecognized_name`, fatal (RFC 6066 §3). To be sent in the place of a session's first bytes.
-pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+pub use super::alert::UNRECOGNIZED_NAME;
+pub use super::negotiated::Negotiated;
+pub use super::session_fault::SessionFault;
+use super::{alert, peer};
 
 /// What rustls takes in at once, bytes. It lists the plaintext of each record, and the list keeps the
 /// length it once had: a peer that sends records of one byte makes it 6 KiB long, but no longer.
@@ -75,42 +97,16 @@ pub struct Session {
     /// Records that can still be sealed with the keys there are; only counted where keys cannot
     /// change, that is below TLS 1.3.
     records_left: u64,
+    last: Option<Box<Last>>,
 }
 
-/// Why a session cannot go on.
-#[derive(Clone, Debug, PartialEq)]
-pub enum SessionFault {
-    /// The peer sent a fatal alert.
-    Alert(AlertDescription),
-    /// The peer's certificate is not good.
-    Certificate(CertificateError),
-    /// The peer showed no certificate where one is needed.
-    NoCertificate,
-    /// The two sides have no version, cipher, group or application protocol in common.
-    Incompatible(Error),
-    /// What the peer sent is not TLS, or breaks its rules.
-    Protocol(Error),
-    /// The peer's stream ended without a `close_notify`, perhaps cut off by somebody on the way.
-    Truncated,
-    /// So many records were sent that the keys wear out, and the version cannot change them.
-    KeysWornOut,
-    /// Our side: settings, time or random numbers.
-    Ours(Error),
-}
-
-/// What both sides agreed on; complete once the handshake is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Negotiated<'a> {
-    /// The version.
-    pub version: Option<TlsVersion>,
-    /// The cipher suite, by the name that OpenSSL gives it.
-    pub cipher: Option<&'static str>,
-    /// The application protocol.
-    pub alpn: Option<&'a [u8]>,
-    /// The name that the client asked for; only on the server's side.
-    pub server_name: Option<&'a str>,
-    /// Whether an earlier session was resumed.
-    pub resumed: bool,
+/// What is left of a session after a fault.
+#[derive(Debug)]
+struct Last {
+    fault: SessionFault,
+    /// Bytes for the peer that rustls has no more, the alert with them; only after a fault in the
+    /// handshake.
+    unsent: Vec<u8>,
 }
 
 impl Session {
@@ -138,6 +134,45 @@ impl Session {
             peer_closed: false,
             closed: false,
             records_left: u64::MAX,
+            last: None,
+        }
+    }
+
+    /// Takes bytes from the peer, moves `incoming` on past what it took, and appends the plaintext in
+    /// them to `plain`, which never grows beyond its capacity: where that is full the rest stays in
+    /// `incoming`, or comes with the next call. A fault is told when all that came before it is out;
+    /// `plain` may have some of that beside the fault.
+    pub fn decrypt(
+        &mut self,
+        incoming: &mut &[u8],
+        plain: &mut Vec<u8>,
+    ) -> Result<(), SessionFault> {
+        loop {
+            self.take_out(plain);
+            if self.plaintext().is_some() {
+                return Ok(());
+            }
+            if let Some(last) = &self.last {
+                return Err(last.fault.clone());
+            }
+            if incoming.is_empty() || plain.len() == plain.capacity() {
+                return Ok(());
+            }
+            // A fault is kept, and told above once the plaintext before it is out.
+            let _ = self.feed(incoming);
+        }
+    }
+
+    fn take_out(&mut self, plain: &mut Vec<u8>) {
+        while let Some(ready) = self.plaintext() {
+            let room = plain.capacity() - plain.len();
+            let (taken, _) = ready.split_at(ready.len().min(room));
+            let bytes = taken.len();
+            if bytes == 0 {
+                break;
+            }
+            plain.extend_from_slice(taken);
+            self.consume(bytes);
         }
     }
 
@@ -145,6 +180,9 @@ impl Session {
     /// plaintext is ready that must be consumed first.
     pub fn feed(&mut self, incoming: &mut &[u8]) -> Result<(), SessionFault> {
         while !incoming.is_empty() && self.ready == 0 {
+            if let Some(last) = &self.last {
+                return Err(last.fault.clone());
+            }
             if self.peer_closed {
                 *incoming = &[];
                 break;
@@ -152,8 +190,10 @@ impl Session {
             let (mut step, _) = incoming.split_at(incoming.len().min(STEP_BYTES));
             // Of its errors only the full buffer of a handshake message can come up here: a slice
             // gives none, and there is room for plaintext.
-            let taken = self.connection.read_tls(&mut step);
-            let taken = taken.map_err(|error| too_long(&error))?;
+            let Ok(taken) = self.connection.read_tls(&mut step) else {
+                let error = Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
+                return Err(self.fail(error));
+            };
             *incoming = incoming.get(taken..).unwrap_or_default();
             self.take_in()?;
         }
@@ -162,7 +202,10 @@ impl Session {
 
     fn take_in(&mut self) -> Result<(), SessionFault> {
         let was_handshaking = self.connection.is_handshaking();
-        let state = self.connection.process_new_packets()?;
+        let state = match self.connection.process_new_packets() {
+            Ok(state) => state,
+            Err(error) => return Err(self.fail(error)),
+        };
         self.ready = state.plaintext_bytes_to_read();
         self.peer_closed = state.peer_has_closed();
         if was_handshaking && !self.connection.is_handshaking() {
@@ -171,6 +214,31 @@ impl Session {
             self.records_left = records_max(&self.connection).saturating_sub(sealed);
         }
         Ok(())
+    }
+
+    /// Ends the session, and sees to it that a peer that is refused gets the alert that is due.
+    fn fail(&mut self, error: Error) -> SessionFault {
+        let mut unsent = Vec::new();
+        let mut due = None;
+        if self.connection.is_handshaking() {
+            while self.connection.wants_write() {
+                let written = self.connection.write_tls(&mut unsent);
+                debug_assert!(written.is_ok(), "a Vec takes all");
+            }
+            due = alert::amend(&mut unsent, &error, self.connection.protocol_version());
+        }
+        let fault = match (&error, due) {
+            (Error::General(_), Some(AlertDescription::UnrecognisedName)) => {
+                SessionFault::UnknownName
+            }
+            _ => error.into(),
+        };
+        let kept = fault.clone();
+        self.last = Some(Box::new(Last {
+            fault: kept,
+            unsent,
+        }));
+        fault
     }
 
     /// Plaintext from the peer that is ready, at most a record of it; `None`: nothing is.
@@ -190,6 +258,9 @@ impl Session {
     /// Seals `plain` for the peer; all of it, or none in case of a fault. Before the end of the
     /// handshake it waits in memory.
     pub fn encrypt(&mut self, plain: &[u8]) -> Result<(), SessionFault> {
+        if let Some(last) = &self.last {
+            return Err(last.fault.clone());
+        }
         let records = plain.len().div_ceil(RECORD_BYTES_MAX) as u64;
         // Below TLS 1.3 rustls drops what it cannot seal any more and only closes the session, so
         // that must never be left to it.
@@ -198,22 +269,27 @@ impl Session {
             return Err(SessionFault::KeysWornOut);
         }
         self.records_left -= records;
-        match self.connection.writer().write_all(plain) {
-            Ok(()) => Ok(()),
-            // It only repeats the fault that came before.
-            Err(error) => Err(SessionFault::Ours(Error::General(error.to_string()))),
-        }
+        let written = self.connection.writer().write_all(plain);
+        written.map_err(|error| SessionFault::Ours(Error::General(error.to_string())))
     }
 
     /// Whether there are bytes for the peer.
     pub fn wants_write(&self) -> bool {
-        self.connection.wants_write()
+        let unsent = |last: &Box<Last>| !last.unsent.is_empty();
+        self.last.as_ref().is_some_and(unsent) || self.connection.wants_write()
     }
 
     /// Gives bytes for the peer to `sink` by one vectored write of at most 64 records, and says how
     /// many it took. The rest stays.
     pub fn write_into(&mut self, sink: &mut dyn Write) -> io::Result<usize> {
-        self.connection.write_tls(sink)
+        match &mut self.last {
+            Some(last) if !last.unsent.is_empty() => {
+                let written = sink.write(&last.unsent)?;
+                last.unsent.drain(..written.min(last.unsent.len()));
+                Ok(written)
+            }
+            _ => self.connection.write_tls(sink),
+        }
     }
 
     /// Whether the handshake goes on. Its last bytes may still wait to be written when it is over.
@@ -221,10 +297,13 @@ impl Session {
         self.connection.is_handshaking()
     }
 
-    /// Tells the peer that nothing more comes (`close_notify`); once. It may go on sending.
+    /// Tells the peer that nothing more comes (`close_notify`); once, and not after a fault, which is
+    /// no orderly end. The peer may go on sending.
     pub fn close(&mut self) {
         self.closed = true;
-        self.connection.send_close_notify();
+        if self.last.is_none() {
+            self.connection.send_close_notify();
+        }
     }
 
     /// Whether [`close`](Self::close) was called.
@@ -258,23 +337,7 @@ impl Session {
 
     /// What both sides agreed on so far.
     pub fn negotiated(&self) -> Negotiated<'_> {
-        let server_name = match &self.connection {
-            Connection::Server(server) => server.server_name(),
-            Connection::Client(_) => None,
-        };
-        let version = match self.connection.protocol_version() {
-            Some(ProtocolVersion::TLSv1_3) => Some(TlsVersion::Tls13),
-            Some(ProtocolVersion::TLSv1_2) => Some(TlsVersion::Tls12),
-            _ => None,
-        };
-        let suite = self.connection.negotiated_cipher_suite();
-        Negotiated {
-            version,
-            cipher: suite.map(|suite| openssl_name(suite.suite())),
-            alpn: self.connection.alpn_protocol(),
-            server_name,
-            resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
-        }
+        Negotiated::of(&self.connection)
     }
 
     /// The certificate that the peer showed, whether now or when the session began that was resumed.
@@ -300,68 +363,11 @@ fn records_max(connection: &Connection) -> u64 {
     }
 }
 
-fn too_long(error: &io::Error) -> SessionFault {
-    SessionFault::Protocol(Error::General(error.to_string()))
-}
-
 struct NothingYet;
 
 impl io::Read for NothingYet {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
-    }
-}
-
-/// The name that logs and PROXY headers carry elsewhere.
-fn openssl_name(suite: CipherSuite) -> &'static str {
-    match suite {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
-        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "ECDHE-RSA-AES128-GCM-SHA256",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",
-        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "ECDHE-RSA-AES256-GCM-SHA384",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => {
-            "ECDHE-ECDSA-CHACHA20-POLY1305"
-        }
-        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-RSA-CHACHA20-POLY1305",
-        // The provider has no others.
-        _ => "unknown",
-    }
-}
-
-impl From<Error> for SessionFault {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::AlertReceived(alert) => Self::Alert(alert),
-            Error::InvalidCertificate(error) => Self::Certificate(error),
-            Error::NoCertificatesPresented => Self::NoCertificate,
-            Error::PeerIncompatible(_) | Error::NoApplicationProtocol => Self::Incompatible(error),
-            Error::General(_)
-            | Error::FailedToGetCurrentTime
-            | Error::FailedToGetRandomBytes
-            | Error::EncryptError
-            | Error::HandshakeNotComplete
-            | Error::BadMaxFragmentSize
-            | Error::InconsistentKeys(_) => Self::Ours(error),
-            error => Self::Protocol(error),
-        }
-    }
-}
-
-impl std::error::Error for SessionFault {}
-
-impl fmt::Display for SessionFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Alert(alert) => write!(f, "peer sent alert {alert:?}"),
-            Self::Certificate(error) => write!(f, "peer's certificate: {error}"),
-            Self::NoCertificate => f.write_str("peer showed no certificate"),
-            Self::Incompatible(error) | Self::Protocol(error) | Self::Ours(error) => error.fmt(f),
-            Self::Truncated => f.write_str("stream ended without close_notify"),
-            Self::KeysWornOut => f.write_str("keys worn out by the number of records"),
-        }
     }
 }
 

@@ -10,7 +10,6 @@ use std::path::Path;
 use rcgen::{DnType, KeyPair, PKCS_ED25519, date_time_ymd};
 
 use super::fixtures::{Authority, DAY, Directory, TODAY, loaded, params, unix};
-use crate::base::name::NamePattern;
 use crate::config::model::Certificate;
 use crate::tls::certificates::{KeyKind, Loaded, load};
 
@@ -66,7 +65,7 @@ fn a_certificate_says_whom_and_how_long_it_is_for() {
     params.not_before = date_time_ymd(2025, 12, 1);
     params.not_after = date_time_ymd(2026, 3, 1);
     let key = KeyPair::generate().unwrap();
-    let certificate = Authority::new("ca").issue_with(&directory, params, &key);
+    let certificate = Authority::new("ca").issue_with(&directory, &params, &key);
     let loaded = loaded(&certificate);
     assert_eq!(names(&loaded), ["a.example", "*.b.example"]);
     assert_eq!(
@@ -83,7 +82,7 @@ fn a_certificate_says_whom_and_how_long_it_is_for() {
 fn keys_of_every_form_are_read() {
     let directory = Directory::new();
     let ed25519 = KeyPair::generate_for(&PKCS_ED25519).unwrap();
-    let pkcs8 = Authority::new("ca").issue_with(&directory, params(&["a.example"]), &ed25519);
+    let pkcs8 = Authority::new("ca").issue_with(&directory, &params(&["a.example"]), &ed25519);
     for (certificate, kind) in [
         (lying("good.pem", "good.key"), KeyKind::Ecdsa),
         (lying("rsa.pem", "rsa.key"), KeyKind::Rsa),
@@ -114,10 +113,7 @@ fn names_that_are_none_are_left_out() {
     let directory = Directory::new();
     let certificate = Authority::new("ca").issue(&directory, &["**.a.example", "a*.example"]);
     let loaded = loaded(&certificate);
-    assert_eq!(
-        loaded.names,
-        [const { None::<NamePattern> }; 0].map(Option::unwrap)
-    );
+    assert_eq!(names(&loaded), [""; 0]);
     let text = warnings(&loaded);
     assert!(
         text.contains(r#""**.a.example" is no host name and is never matched"#),
@@ -133,7 +129,7 @@ fn names_that_are_none_are_left_out() {
     nul.distinguished_name
         .push(DnType::CommonName, "a.example\0.evil.example");
     let key = KeyPair::generate().unwrap();
-    let certificate = Authority::new("ca").issue_with(&directory, nul, &key);
+    let certificate = Authority::new("ca").issue_with(&directory, &nul, &key);
     assert_eq!(names(&super::fixtures::loaded(&certificate)), [""; 0]);
 }
 
@@ -210,7 +206,7 @@ fn certificates_that_do_not_hold_now_are_refused() {
     params.not_before = date_time_ymd(2025, 12, 1);
     params.not_after = date_time_ymd(2026, 3, 1);
     let key = KeyPair::generate().unwrap();
-    let mut certificate = Authority::new("ca").issue_with(&directory, params, &key);
+    let mut certificate = Authority::new("ca").issue_with(&directory, &params, &key);
     let text = std::fs::read(&certificate.chain).unwrap();
     certificate.chain = directory.file("chain.pem", text);
     let end = TODAY + 59 * DAY;

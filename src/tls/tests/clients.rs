@@ -56,7 +56,7 @@ impl Scene {
     /// A person's certificate.
     fn person(&self, by: &Authority, serial: u64) -> Certificate {
         let key = KeyPair::generate().unwrap();
-        by.issue_with(&self.directory, client_params("alice", serial), &key)
+        by.issue_with(&self.directory, &client_params("alice", serial), &key)
     }
 
     /// A handshake of a client that shows `own`. In TLS 1.3 the client learns of a refusal only
@@ -124,7 +124,12 @@ fn a_missing_certificate_matters_only_where_one_is_required() {
         let server = scene.server(ClientAuth::Require(scene.rules(None)), version);
         let (fault, alert) = refused(scene.meet(&server, None));
         assert_eq!(fault, SessionFault::NoCertificate);
-        assert_eq!(alert, AlertDescription::CertificateRequired);
+        // RFC 5246 §7.4.6, RFC 8446 §4.4.2.4.
+        let expected = match version {
+            TlsVersion::Tls12 => AlertDescription::HandshakeFailure,
+            TlsVersion::Tls13 => AlertDescription::CertificateRequired,
+        };
+        assert_eq!(alert, expected);
     }
 }
 
@@ -225,7 +230,7 @@ fn an_expired_certificate_is_refused() {
     params.not_after = date_time_ymd(2026, 1, 2);
     let own = scene
         .people
-        .issue_with(&scene.directory, params, &KeyPair::generate().unwrap());
+        .issue_with(&scene.directory, &params, &KeyPair::generate().unwrap());
     assert_eq!(scene.meet(&listener.config(), Some(&own)).1, None);
     listener.clock.forward(2 * DAY);
     let (_, alert) = refused(scene.meet(&listener.config(), Some(&own)));

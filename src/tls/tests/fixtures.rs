@@ -113,13 +113,13 @@ impl Authority {
 
     /// A certificate for `names`, in files of `directory`.
     pub(super) fn issue(&self, directory: &Directory, names: &[&str]) -> Certificate {
-        self.issue_with(directory, params(names), &KeyPair::generate().unwrap())
+        self.issue_with(directory, &params(names), &KeyPair::generate().unwrap())
     }
 
     pub(super) fn issue_with(
         &self,
         directory: &Directory,
-        params: CertificateParams,
+        params: &CertificateParams,
         key: &KeyPair,
     ) -> Certificate {
         static NEXT: AtomicU64 = AtomicU64::new(0);

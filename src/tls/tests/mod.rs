@@ -5,6 +5,7 @@ mod certificates;
 mod clients;
 mod fixtures;
 mod index;
+mod lent;
 mod seam;
 mod tickets;
 mod wire;

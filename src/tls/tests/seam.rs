@@ -14,13 +14,13 @@ use crate::tls::seam::{Session, SessionFault, UNRECOGNIZED_NAME};
 
 /// Both sides' settings for one version; the server also gives tickets, so that something follows
 /// the handshake.
-struct Sides {
-    server: Arc<ServerConfig>,
-    client: ClientSide,
+pub(super) struct Sides {
+    pub(super) server: Arc<ServerConfig>,
+    pub(super) client: ClientSide,
 }
 
 impl Sides {
-    fn new(version: TlsVersion) -> Self {
+    pub(super) fn new(version: TlsVersion) -> Self {
         let directory = Directory::new();
         let authority = Authority::new("ca");
         let certificate = authority.issue(&directory, &["a.example"]);
@@ -34,24 +34,24 @@ impl Sides {
         }
     }
 
-    fn pair(&self) -> Pair {
+    pub(super) fn pair(&self) -> Pair {
         Pair {
             client: calling(&self.client, "a.example"),
             server: Session::server(&self.server).unwrap(),
         }
     }
 
-    fn connected(&self) -> Pair {
+    pub(super) fn connected(&self) -> Pair {
         let mut pair = self.pair();
         pair.shake_hands(&mut Cut::Whole).unwrap();
         pair
     }
 }
 
-const VERSIONS: [TlsVersion; 2] = [TlsVersion::Tls12, TlsVersion::Tls13];
+pub(super) const VERSIONS: [TlsVersion; 2] = [TlsVersion::Tls12, TlsVersion::Tls13];
 
 /// Bytes that differ from place to place.
-fn pattern(length: usize) -> Vec<u8> {
+pub(super) fn pattern(length: usize) -> Vec<u8> {
     let mut random = Random::new(length as u64);
     (0..length)
         .map(|_| random.next_u64().to_le_bytes()[0])
@@ -394,7 +394,7 @@ fn keys_of_new_versions_do_not_wear_out() {
 }
 
 /// The plaintext alert in `bytes`, if that is all there is.
-fn alert(bytes: &[u8]) -> Option<AlertDescription> {
+pub(super) fn alert(bytes: &[u8]) -> Option<AlertDescription> {
     match bytes {
         [21, 3, 3, 0, 2, 2, description] => Some(AlertDescription::from(*description)),
         _ => None,
@@ -408,21 +408,31 @@ fn garbage_for_a_hello_is_answered_with_the_alert_that_is_due() {
     for (bytes, expected) in [
         (
             &b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"[..],
-            Some(AlertDescription::DecodeError),
+            Some(AlertDescription::UnexpectedMessage),
         ),
-        (&[0xff; 64][..], Some(AlertDescription::DecodeError)),
+        (&[0xff; 64][..], Some(AlertDescription::UnexpectedMessage)),
+        // A version of long ago in the record's header.
+        (
+            &[22, 2, 0, 0, 4, 1, 0, 0, 0][..],
+            Some(AlertDescription::ProtocolVersion),
+        ),
         // A record that is longer than one can be.
         (
             &[22, 3, 1, 0xff, 0xff, 1, 0, 0, 0][..],
-            Some(AlertDescription::DecodeError),
+            Some(AlertDescription::RecordOverflow),
         ),
         // Application data before any handshake.
         (
             &[23, 3, 3, 0, 1, 0][..],
             Some(AlertDescription::UnexpectedMessage),
         ),
-        // A handshake message of 64 KiB and more: rustls ends it without a word.
-        (&long_handshake, None),
+        // A handshake message of 64 KiB and more.
+        (&long_handshake, Some(AlertDescription::DecodeError)),
+        // Another record in the middle of a handshake message.
+        (
+            &[22, 3, 1, 0, 4, 1, 0, 0, 9, 20, 3, 3, 0, 1, 1][..],
+            Some(AlertDescription::UnexpectedMessage),
+        ),
         // A ClientHello of nothing.
         (
             &[22, 3, 1, 0, 4, 1, 0, 0, 0][..],

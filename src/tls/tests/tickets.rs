@@ -332,7 +332,7 @@ fn a_ticket_does_not_carry_a_client_past_other_rules() {
             .config()
     };
     let key = rcgen::KeyPair::generate().unwrap();
-    let own = people.issue_with(&directory, client_params("alice", 1), &key);
+    let own = people.issue_with(&directory, &client_params("alice", 1), &key);
     let mut pool = trusting(&directory, &authority);
     pool.certificate = Some((own.chain, own.key));
     let client = side(&pool);
