@@ -25,6 +25,14 @@ pub enum Reason {
     ConnectTimeout,
     /// The last backend tried cannot be reached.
     ConnectUnreachable,
+    /// A TLS handshake was refused, by us or by the peer, or the peer left it.
+    TlsHandshakeFailed,
+    /// A TLS handshake was not over in time.
+    TlsTimeout,
+    /// A TLS stream ended without a close_notify.
+    TlsTruncated,
+    /// A TLS stream broke the rules, or its peer ended it with an alert.
+    TlsFault,
     /// The drain time of a stop ran out.
     Drain,
     /// A fault of ringlane itself.
@@ -44,7 +52,7 @@ pub enum Side {
 
 impl Reason {
     /// Every reason, in the order of the manual.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::Eof,
         Self::ClientReset,
         Self::BackendReset,
@@ -56,6 +64,10 @@ impl Reason {
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::ConnectUnreachable,
+        Self::TlsHandshakeFailed,
+        Self::TlsTimeout,
+        Self::TlsTruncated,
+        Self::TlsFault,
         Self::Drain,
         Self::Internal,
     ];
@@ -74,12 +86,16 @@ impl Reason {
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectUnreachable => "connect_unreachable",
+            Self::TlsHandshakeFailed => "tls_handshake_failed",
+            Self::TlsTimeout => "tls_timeout",
+            Self::TlsTruncated => "tls_truncated",
+            Self::TlsFault => "tls_fault",
             Self::Drain => "drain",
             Self::Internal => "internal",
         }
     }
 
-    /// Whether the session never reached a backend.
+    /// Whether the session ended before a backend could serve it.
     pub const fn is_rejection(self) -> bool {
         matches!(
             self,
@@ -87,6 +103,8 @@ impl Reason {
                 | Self::ConnectRefused
                 | Self::ConnectTimeout
                 | Self::ConnectUnreachable
+                | Self::TlsHandshakeFailed
+                | Self::TlsTimeout
         )
     }
 

@@ -3,5 +3,6 @@
 pub mod dial;
 pub mod link;
 pub mod relay;
+pub mod secure;
 
 mod pump;
