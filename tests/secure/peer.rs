@@ -186,8 +186,13 @@ impl<'a> Peer<'a> {
         if self.breaks_now()? {
             return Ok(Some(End::OwnReset));
         }
-        if self.eof && (self.outcome.finished || self.never_breaks()) {
+        if self.eof && self.outcome.finished {
             return Ok(Some(End::Eof));
+        }
+        if self.eof && self.never_breaks() {
+            // What its reset waited for cannot come any more.
+            self.socket.set_linger(Some(Duration::ZERO)).unwrap();
+            return Ok(Some(End::OwnReset));
         }
         let events = self.wait()?;
         if events.intersects(PollFlags::ERR | PollFlags::HUP) {

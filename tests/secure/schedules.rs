@@ -89,13 +89,11 @@ impl Act {
             client.truncates = mode.client && (first || !mode.backend);
             backend.truncates = mode.backend && !client.truncates;
         }
-        for (habits, script) in [
-            (client, &mut schedule.client),
-            (backend, &mut schedule.backend),
-        ] {
-            if habits.dribbles {
-                script.limit(DRIBBLE_MAX);
-            }
+        if client.dribbles {
+            limit(&mut schedule.client, &mut schedule.backend);
+        }
+        if backend.dribbles {
+            limit(&mut schedule.backend, &mut schedule.client);
         }
         let mut version = || match random.below(3) {
             0 => TlsVersion::Tls12,
@@ -123,16 +121,14 @@ impl Habits {
     }
 }
 
-trait Limited {
-    fn limit(&mut self, max: usize);
-}
-
-impl Limited for Script {
-    fn limit(&mut self, max: usize) {
-        self.sends = self.sends.min(max);
-        if let Close::Reset { sent, .. } = &mut self.close {
-            *sent = (*sent).min(max);
-        }
+/// Has one end send no more than it can byte by byte.
+fn limit(sender: &mut Script, receiver: &mut Script) {
+    sender.sends = sender.sends.min(DRIBBLE_MAX);
+    if let Close::Reset { sent, .. } = &mut sender.close {
+        *sent = (*sent).min(DRIBBLE_MAX);
+    }
+    if let Close::Reset { received, .. } = &mut receiver.close {
+        *received = (*received).min(DRIBBLE_MAX);
     }
 }
 

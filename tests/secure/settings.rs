@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, DnType, KeyPair};
 use ringlane::base::clock::Instant;
 use ringlane::config::model::{
     Certificate, ClientAuth, PoolSni, PoolTls, Termination, Tickets, TlsVersion, Verify,
@@ -82,7 +82,10 @@ pub(crate) fn calling(oldest: TlsVersion, alpn: &[&str]) -> Arc<ClientConfig> {
 /// A client that checks servers by an authority that vouched for nobody here.
 pub(crate) fn distrusting() -> Arc<ClientConfig> {
     let key = KeyPair::generate().unwrap();
-    let other = CertificateParams::new(["b.example".to_owned()]).unwrap();
+    let mut other = CertificateParams::new(["b.example".to_owned()]).unwrap();
+    other
+        .distinguished_name
+        .push(DnType::CommonName, "nobody's authority");
     let file = std::env::temp_dir().join(format!("ringlane-secure-ca-{}", unique()));
     fs::write(&file, other.self_signed(&key).unwrap().pem()).unwrap();
     let config = trusting(&PoolTls {

@@ -22,7 +22,7 @@ use ringlane::io::socket::Socket;
 use ringlane::io::turns::Turns;
 use ringlane::io::wheel::Wheel;
 use ringlane::metrics::Registry;
-use ringlane::sys::socket::receive;
+use ringlane::sys::socket::{receive, reset};
 use ringlane::tls::seam::Session;
 use ringlane::tls::{ClientConfig, ServerConfig};
 
@@ -263,7 +263,11 @@ async fn serve(stage: &Stage, link: &Link, backend: OwnedFd, terms: Terms) -> En
         let session = Box::new(Session::server(config).unwrap());
         match handshake(link, session, hello, &loan).await {
             Ok(said) => link.set_unsent(Direction::Up, &said),
-            Err(ending) => return ending,
+            Err(ending) => {
+                // It would not have been connected at all; to its peer that is a reset.
+                reset(backend.as_fd());
+                return ending;
+            }
         }
     }
     link.connect(Socket::new(backend).unwrap(), now());
