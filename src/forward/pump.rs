@@ -97,7 +97,9 @@ impl<'a> Pump<'a> {
     /// answers, closes and resets, and the answer must not be lost with the request.
     fn rescue(&self) {
         let back = self.reversed();
-        if !self.link.is_engaged(back.direction) {
+        // What waits to be sent comes before what would be read now.
+        let waits = self.link.has_unsent(back.direction);
+        if !waits && !self.link.is_engaged(back.direction) {
             // However far it comes, the connection is broken.
             let _ = back.copy(Relay::Copy);
         }

@@ -265,6 +265,10 @@ impl<'a> Peer<'a> {
                     self.eof = true;
                     return Ok(false);
                 }
+                // TLS has read them all along with what came before.
+                Err(Errno::AGAIN) if self.tls.is_some() => {
+                    self.socket.set_linger(Some(Duration::ZERO)).unwrap();
+                }
                 Err(Errno::AGAIN) => return Ok(false),
                 Ok(_) => {}
                 Err(cause) => return Err(cause),

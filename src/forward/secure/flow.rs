@@ -316,7 +316,11 @@ impl<'a> Flow<'a> {
                 if broken.side == self.pump.destination() && !self.pump.link.is_engaged(back) =>
             {
                 let back = Self::new(self.pump.reversed());
-                match back.turn() {
+                let turn = match back.begin() {
+                    Ok(Stop::Dry) => back.turn(),
+                    begun => begun,
+                };
+                match turn {
                     Err(alert @ Cut::Fault(_, SessionFault::Alert(_))) => alert,
                     _ => cut,
                 }

@@ -157,7 +157,13 @@ impl Attempt<'_> {
             Failure::Broken(cause) => link.broken(side, cause),
             Failure::Left => link.abort(Reason::TlsHandshakeFailed, side, SessionFault::Truncated),
             Failure::Fault(fault) => {
-                link.refuse(Reason::TlsHandshakeFailed, side, fault);
+                // A bad record may come right behind a good handshake.
+                let reason = if self.session.borrow().is_handshaking() {
+                    Reason::TlsHandshakeFailed
+                } else {
+                    Reason::TlsFault
+                };
+                link.refuse(reason, side, fault);
                 farewell(link, side, self.loan).await;
             }
         }
