@@ -97,9 +97,7 @@ impl<'a> Pump<'a> {
     /// answers, closes and resets, and the answer must not be lost with the request.
     fn rescue(&self) {
         let back = self.reversed();
-        // What waits to be sent comes before what would be read now.
-        let waits = self.link.has_unsent(back.direction);
-        if !waits && !self.link.is_engaged(back.direction) {
+        if !self.link.is_engaged(back.direction) && !self.link.has_unsent(back.direction) {
             // However far it comes, the connection is broken.
             let _ = back.copy(Relay::Copy);
         }
@@ -210,6 +208,7 @@ impl<'a> Pump<'a> {
     pub(super) async fn flush(&self) -> Result<(), Broken> {
         let rest = self.link.take_unsent(self.direction);
         let mut unsent = &*rest;
+        self.hurry();
         while !unsent.is_empty() {
             self.room().await;
             unsent = self.send(unsent)?;
@@ -220,7 +219,6 @@ impl<'a> Pump<'a> {
     /// Splices until the source ends or the messages become small.
     async fn splice(&self, mode: Relay) -> Result<Spliced, Broken> {
         let mut small = 0;
-        self.hurry();
         loop {
             let Some(mut pipe) = self.loan.lane.pipes.borrow() else {
                 self.loan.worker.pipes_refused.inc();
@@ -241,6 +239,7 @@ impl<'a> Pump<'a> {
                     Err(Errno::INVAL) => return Ok(Spliced::Unable),
                     Err(cause) => return Err(self.source_broke(cause)),
                 };
+                self.hurry();
                 self.drain(&mut pipe).await?;
                 moved += filled;
                 small = if filled < SMALL_SPLICE { small + 1 } else { 0 };
