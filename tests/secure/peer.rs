@@ -67,10 +67,25 @@ pub(crate) struct Habits {
     pub(crate) dribbles: bool,
     /// One write in so many is followed by new keys; 0: none.
     pub(crate) new_keys_every: u64,
-    /// Ends its half with a FIN alone.
-    pub(crate) truncates: bool,
-    /// Ends its half with a close_notify alone.
-    pub(crate) keeps_open: bool,
+    /// How it ends its half through TLS.
+    pub(crate) goodbye: Goodbye,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Goodbye {
+    /// With a close_notify and a FIN.
+    #[default]
+    Whole,
+    /// With a close_notify alone.
+    NoFin,
+    /// With a FIN alone, which cuts the stream off.
+    FinOnly,
+}
+
+impl Habits {
+    pub(crate) fn truncates(self) -> bool {
+        self.goodbye == Goodbye::FinOnly
+    }
 }
 
 /// How an end speaks TLS.
@@ -225,14 +240,14 @@ impl<'a> Peer<'a> {
         if due && !self.ending {
             self.ending = true;
             if let Some(tls) = &mut self.tls
-                && !self.habits.truncates
+                && !self.habits.truncates()
             {
                 tls.send_close_notify();
             }
         }
         if self.ending && !self.owes() && !self.outcome.finished {
             self.outcome.finished = true;
-            if self.tls.is_none() || !self.habits.keeps_open || self.habits.truncates {
+            if self.tls.is_none() || self.habits.goodbye != Goodbye::NoFin {
                 // A connection that has just broken says so at the next call.
                 let _ = self.socket.shutdown(Shutdown::Write);
             }

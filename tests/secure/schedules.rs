@@ -18,7 +18,7 @@ use ringlane::tls::{ClientConfig, ServerConfig};
 use serde_json::{Value, json};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::peer::{End, Habits, Outcome, Peer, Speaks};
+use crate::peer::{End, Goodbye, Habits, Outcome, Peer, Speaks};
 use crate::schedule::{Close, Family, Reading, Schedule, Script, judge};
 use crate::settings::{Server, calling};
 use crate::stage::{Cast, Driver, LIMITS, PATIENCE, Played, Worker, connection_to};
@@ -86,8 +86,12 @@ impl Act {
         let resets = schedule.client.close.is_reset() || schedule.backend.close.is_reset();
         if !resets && random.below(6) == 0 {
             let first = random.below(2) == 0;
-            client.truncates = mode.client && (first || !mode.backend);
-            backend.truncates = mode.backend && !client.truncates;
+            let cut = if mode.client && (first || !mode.backend) {
+                &mut client
+            } else {
+                &mut backend
+            };
+            cut.goodbye = Goodbye::FinOnly;
         }
         if client.dribbles {
             limit(&mut schedule.client, &mut schedule.backend);
@@ -115,8 +119,10 @@ impl Habits {
         Self {
             dribbles: tls && random.below(5) == 0,
             new_keys_every: random.below(2) * random.below(8),
-            truncates: false,
-            keeps_open: random.below(3) == 0,
+            goodbye: match random.below(3) {
+                0 => Goodbye::NoFin,
+                _ => Goodbye::Whole,
+            },
         }
     }
 }
@@ -248,7 +254,7 @@ fn connect(script: &Script) -> (TcpStream, OwnedFd) {
 }
 
 fn faults(act: &Act, (client, backend): (&Outcome, &Outcome), played: &Played) -> Vec<String> {
-    if act.client.truncates || act.backend.truncates {
+    if act.client.truncates() || act.backend.truncates() {
         return judge_truncated(act, (client, backend), played);
     }
     let resets = act.schedule.client.close.is_reset() || act.schedule.backend.close.is_reset();
@@ -276,7 +282,7 @@ fn judge_truncated(
         .iter()
         .filter_map(|outcome| outcome.fault.clone())
         .collect();
-    let (side, other) = if act.client.truncates {
+    let (side, other) = if act.client.truncates() {
         ("client", backend)
     } else {
         ("backend", client)
@@ -305,7 +311,7 @@ fn acts_differ() {
     };
     let acts: Vec<Act> = (0..400).map(|seed| Act::draw(seed, mode)).collect();
     let some = |what: &dyn Fn(&Act) -> bool| acts.iter().filter(|act| what(act)).count() > 15;
-    assert!(some(&|act| act.client.truncates) && some(&|act| act.backend.truncates));
+    assert!(some(&|act| act.client.truncates()) && some(&|act| act.backend.truncates()));
     assert!(some(&|act| act.client.dribbles) && some(&|act| act.backend.dribbles));
     assert!(some(&|act| act.client.new_keys_every > 0));
     assert!(some(&|act| act.schedule.client.close.is_reset()));
