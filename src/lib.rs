@@ -63,6 +63,7 @@
 //! | [`log`], [`metrics`], [`io`] | session lines and messages; cells and their page; waiting, buffers, wheel |
 //! | [`backend`] | the facts about each backend, and the retry budget |
 //! | [`balance`] | which backends to try in which order |
+//! | [`tls`] | certificates and settings, and TLS without sockets: bytes in, bytes out |
 //! | [`snapshot`] | everything a session looks up, and the registries of what outlives it |
 //! | [`forward`] | dial, relay, close: the data path |
 //! | [`worker`] | one core: runtime, accepting, sessions |
