@@ -65,6 +65,7 @@
 //! | [`proxy_protocol`] | the header that names a connection's client: bytes in, addresses out, and back |
 //! | [`sni`] | the ClientHello: names and protocols asked for, fingerprint; values by name |
 //! | [`balance`] | which backends to try in which order |
+//! | [`tls`] | certificates and settings, and TLS without sockets: bytes in, bytes out |
 //! | [`snapshot`] | everything a session looks up, and the registries of what outlives it |
 //! | [`forward`] | dial, relay, close: the data path |
 //! | [`worker`] | one core: runtime, accepting, sessions |

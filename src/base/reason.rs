@@ -19,7 +19,7 @@ pub enum Reason {
     Lifetime,
     /// The client did not say in time what it wants.
     SniffTimeout,
-    /// TLS failed, with the client or with the backend.
+    /// A TLS handshake was refused, by us or by the peer, left, or not over in time.
     TlsError,
     /// No route takes the client.
     NoRoute,
@@ -33,6 +33,10 @@ pub enum Reason {
     ConnectTimeout,
     /// The last backend tried cannot be reached.
     ConnectUnreachable,
+    /// A TLS stream ended without a close_notify.
+    TlsTruncated,
+    /// A TLS stream broke the rules, or its peer ended it with an alert.
+    TlsFault,
     /// The drain time of a stop ran out.
     Drain,
     /// A fault of ringlane itself.
@@ -52,7 +56,7 @@ pub enum Side {
 
 impl Reason {
     /// Every reason, in the order of the manual.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Eof,
         Self::ClientReset,
         Self::BackendReset,
@@ -68,6 +72,8 @@ impl Reason {
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::ConnectUnreachable,
+        Self::TlsTruncated,
+        Self::TlsFault,
         Self::Drain,
         Self::Internal,
     ];
@@ -90,16 +96,19 @@ impl Reason {
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectUnreachable => "connect_unreachable",
+            Self::TlsTruncated => "tls_truncated",
+            Self::TlsFault => "tls_fault",
             Self::Drain => "drain",
             Self::Internal => "internal",
         }
     }
 
-    /// Whether the session never reached a backend.
+    /// Whether the session ended before a backend could serve it.
     pub const fn is_rejection(self) -> bool {
         matches!(
             self,
             Self::SniffTimeout
+                | Self::TlsError
                 | Self::NoRoute
                 | Self::Denied
                 | Self::NoBackend

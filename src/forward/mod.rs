@@ -4,5 +4,6 @@ pub mod dial;
 pub mod link;
 pub mod preface;
 pub mod relay;
+pub mod secure;
 
 mod pump;

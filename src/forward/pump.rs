@@ -24,17 +24,17 @@ const SMALL_SPLICE: usize = 16 * 1024;
 const SMALL_SPLICES_MAX: u32 = 3;
 
 pub(super) struct Pump<'a> {
-    link: &'a Link,
+    pub(super) link: &'a Link,
     backend: &'a Socket,
-    loan: &'a Loan<'a>,
-    direction: Direction,
+    pub(super) loan: &'a Loan<'a>,
+    pub(super) direction: Direction,
     hurried: Cell<bool>,
 }
 
 /// A side broke.
-struct Broken {
-    side: Side,
-    cause: Errno,
+pub(super) struct Broken {
+    pub(super) side: Side,
+    pub(super) cause: Errno,
 }
 
 /// Why copying stopped.
@@ -96,14 +96,19 @@ impl<'a> Pump<'a> {
     /// Delivers what the destination had said before it broke: a server that refuses a long request
     /// answers, closes and resets, and the answer must not be lost with the request.
     fn rescue(&self) {
-        let back = Self {
-            direction: self.direction.reverse(),
-            hurried: Cell::new(true),
-            ..*self
-        };
+        let back = self.reversed();
         if !self.link.is_engaged(back.direction) && !self.link.has_unsent(back.direction) {
             // However far it comes, the connection is broken.
             let _ = back.copy(Relay::Copy);
+        }
+    }
+
+    /// What moves the other direction.
+    pub(super) fn reversed(&self) -> Self {
+        Self {
+            direction: self.direction.reverse(),
+            hurried: Cell::new(true),
+            ..*self
         }
     }
 
@@ -177,7 +182,7 @@ impl<'a> Pump<'a> {
 
     /// Has the backend get small messages at once, from the second on: the first never waits, and a
     /// connection with a single request saves the call. The client's socket has it from its listener.
-    fn hurry(&self) {
+    pub(super) fn hurry(&self) {
         if !self.hurried.get() && self.link.bytes(self.direction) > 0 {
             self.hurried.set(true);
             send_promptly(self.to().as_fd());
@@ -185,7 +190,7 @@ impl<'a> Pump<'a> {
     }
 
     /// Sends until all is sent or the destination is full; returns the rest.
-    fn send<'b>(&self, mut bytes: &'b [u8]) -> Result<&'b [u8], Broken> {
+    pub(super) fn send<'b>(&self, mut bytes: &'b [u8]) -> Result<&'b [u8], Broken> {
         while !bytes.is_empty() {
             match send(self.to().as_fd(), bytes) {
                 Ok(sent) => {
@@ -200,7 +205,7 @@ impl<'a> Pump<'a> {
     }
 
     /// Sends what the destination had no room for.
-    async fn flush(&self) -> Result<(), Broken> {
+    pub(super) async fn flush(&self) -> Result<(), Broken> {
         let rest = self.link.take_unsent(self.direction);
         let mut unsent = &*rest;
         self.hurry();
@@ -281,53 +286,53 @@ impl<'a> Pump<'a> {
     }
 
     /// Has the worker's tick look whether a side broke that nobody reads any more.
-    fn look_soon(&self) {
+    pub(super) fn look_soon(&self) {
         if let Some(key) = self.link.key() {
             let soon = self.loan.lane.time.get() + BLIND_INTERVAL;
             self.loan.sessions.borrow_mut().hasten(key, soon);
         }
     }
 
-    fn delivered(&self, bytes: usize) {
+    pub(super) fn delivered(&self, bytes: usize) {
         self.loan.delivered(self.link, self.direction, bytes);
     }
 
-    const fn from(&self) -> &'a Socket {
+    pub(super) const fn from(&self) -> &'a Socket {
         match self.direction {
             Direction::Up => self.link.client(),
             Direction::Down => self.backend,
         }
     }
 
-    const fn to(&self) -> &'a Socket {
+    pub(super) const fn to(&self) -> &'a Socket {
         match self.direction {
             Direction::Up => self.backend,
             Direction::Down => self.link.client(),
         }
     }
 
-    const fn source_broke(&self, cause: Errno) -> Broken {
+    pub(super) const fn source_broke(&self, cause: Errno) -> Broken {
         Broken {
             side: self.source(),
             cause,
         }
     }
 
-    const fn destination_broke(&self, cause: Errno) -> Broken {
+    pub(super) const fn destination_broke(&self, cause: Errno) -> Broken {
         Broken {
             side: self.destination(),
             cause,
         }
     }
 
-    const fn source(&self) -> Side {
+    pub(super) const fn source(&self) -> Side {
         match self.direction {
             Direction::Up => Side::Client,
             Direction::Down => Side::Backend,
         }
     }
 
-    const fn destination(&self) -> Side {
+    pub(super) const fn destination(&self) -> Side {
         match self.direction {
             Direction::Up => Side::Backend,
             Direction::Down => Side::Client,

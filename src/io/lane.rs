@@ -5,12 +5,16 @@ use std::cell::{Cell, RefCell};
 use super::pipes::PipePool;
 use super::turns::Turns;
 use crate::base::clock::Instant;
-use crate::base::limits::{PIPE_BYTES, PIPE_BYTES_ALL, SCRATCH_BYTES};
+use crate::base::limits::{PIPE_BYTES, PIPE_BYTES_ALL, PLAIN_BYTES, SCRATCH_BYTES, SECURED_BYTES};
 
-/// One worker's buffer and pipes, shared by all its sessions one after the other.
+/// One worker's buffers and pipes, shared by all its sessions one after the other.
 pub struct Lane {
     /// What a copy reads into and sends from within one turn; never borrowed across a wait.
     pub scratch: RefCell<Box<[u8]>>,
+    /// What a relay with TLS receives into; like `scratch` never borrowed across a wait.
+    pub secured: RefCell<Box<[u8]>>,
+    /// What such a relay decrypts into, empty in between.
+    pub plain: RefCell<Vec<u8>>,
     /// What a splice moves through.
     pub pipes: PipePool,
     /// The time as of the worker's last tick, at most 25 ms behind in a worker that keeps up: for
@@ -26,6 +30,9 @@ impl Lane {
         let pipes = PIPE_BYTES_ALL / PIPE_BYTES / workers.max(1);
         Self {
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            // Without TLS nobody touches them, and they take no memory.
+            secured: RefCell::new(vec![0; SECURED_BYTES].into_boxed_slice()),
+            plain: RefCell::new(Vec::with_capacity(PLAIN_BYTES)),
             pipes: PipePool::new(pipes.max(2)),
             time: Cell::new(now),
             turns,

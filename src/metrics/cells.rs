@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn blocks_are_as_small_as_documented() {
-        assert_eq!(size_of::<ListenerCells>(), 408);
+        assert_eq!(size_of::<ListenerCells>(), 440);
         assert_eq!(size_of::<CachePadded<ListenerCells>>(), 512);
         assert_eq!(size_of::<PoolCells>(), 568);
         assert_eq!(size_of::<CachePadded<PoolCells>>(), 640);

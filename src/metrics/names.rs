@@ -101,7 +101,7 @@ pub const SESSION_SECONDS: Metric = seconds(
 pub const REJECTED: Metric = counter(
     "ringlane_rejected_total",
     Unit::Count,
-    "Sessions that ended without having reached a backend, all listeners together.",
+    "Sessions that ended before a backend could serve them, all listeners together.",
 );
 
 /// `{pool}`

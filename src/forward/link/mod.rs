@@ -4,14 +4,16 @@
 //! ends what has been silent or alive for too long. Both run on one thread.
 
 mod progress;
+pub mod secured;
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 
+use self::secured::Secured;
 use crate::base::clock::Instant;
 use crate::base::reason::{Reason, Side};
 use crate::config::model::Keepalive;
@@ -88,8 +90,9 @@ impl Ending {
 pub struct Link {
     client: Socket,
     /// A connect under way, so that the session's end can cut it short.
-    dialling: RefCell<Option<Rc<Socket>>>,
+    dialling: Cell<Option<Rc<Socket>>>,
     backend: OnceCell<Socket>,
+    secured: OnceCell<Box<Secured>>,
     limits: Limits,
     connected: Cell<Instant>,
     first_byte: Cell<Option<Instant>>,
@@ -120,8 +123,9 @@ impl Link {
     pub fn new(client: Socket, limits: Limits, opened: Instant) -> Self {
         Self {
             client,
-            dialling: RefCell::new(None),
+            dialling: Cell::new(None),
             backend: OnceCell::new(),
+            secured: OnceCell::new(),
             limits,
             connected: Cell::new(opened),
             first_byte: Cell::new(None),
@@ -137,7 +141,7 @@ impl Link {
 
     /// Notes a connect under way, or that there is none.
     pub fn set_dialling(&self, socket: Option<Rc<Socket>>) {
-        self.dialling.replace(socket);
+        self.dialling.set(socket);
     }
 
     /// Gives the session its backend; only once.
@@ -272,7 +276,8 @@ impl Link {
         }
     }
 
-    fn has_ended_early(&self) -> bool {
+    /// Whether something else than the ends of both streams has ended the session.
+    pub(in crate::forward) fn has_ended_early(&self) -> bool {
         let ending = self.ending.get();
         ending.is_some_and(|ending| ending.reason != Reason::Eof)
     }
@@ -314,6 +319,7 @@ impl Link {
             return self.kill(reason);
         }
         self.note(Ending::ours(reason));
+        self.take_leave();
         finish(self.client.as_fd());
         if let Some(backend) = self.backend() {
             finish(backend.as_fd());
@@ -340,9 +346,15 @@ impl Link {
 
     fn reset_all(&self) {
         reset(self.client.as_fd());
-        if let Some(dialling) = &*self.dialling.borrow() {
+        self.reset_backend();
+    }
+
+    fn reset_backend(&self) {
+        let dialling = self.dialling.take();
+        if let Some(dialling) = &dialling {
             reset(dialling.as_fd());
         }
+        self.dialling.set(dialling);
         if let Some(backend) = self.backend() {
             reset(backend.as_fd());
         }

@@ -36,6 +36,16 @@ impl Link {
         }
     }
 
+    /// Notes that bytes moved of which it is not known yet how much they are to the destination.
+    pub(in crate::forward) fn stirred(&self, at: Instant) {
+        self.active.set(at);
+    }
+
+    /// Whether a source has ended, and all its bytes are delivered.
+    pub(in crate::forward) fn is_finished(&self, direction: Direction) -> bool {
+        self.progress(direction).finished.get()
+    }
+
     /// Whether a direction is over, or owns bytes that wait for room.
     pub(in crate::forward) fn is_engaged(&self, direction: Direction) -> bool {
         let progress = self.progress(direction);
