@@ -2,10 +2,16 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use ringlane::base::address::Endpoint;
+use ringlane::base::name::NamePattern;
 use ringlane::base::random::Random;
-use ringlane::config::model::{Balance, SessionLog};
+use ringlane::config::model::{
+    Balance, ClientAuth, ClientCa, Listener, PoolSni, ProxyHeader, ProxyVersion, Route, RouteNames,
+    Routes, Routing, SessionLog, StartTls, Target, Tickets, TlsVersion, Verify,
+};
 use ringlane::config::{Checked, Machine, Report, diff, load, parse, print, schema};
 
 const MACHINE: Machine = Machine {
@@ -116,7 +122,9 @@ fn example_mentions_every_key_at_its_default() {
             }
             None => EXAMPLE.lines().any(|text| {
                 let text = text.trim_start_matches("# ").trim_start_matches('[');
-                text.starts_with(&format!("{name} ="))
+                // A table of one line mentions several.
+                text.split(['{', ','])
+                    .any(|part| part.trim_start().starts_with(&format!("{name} =")))
                     || text.split([']', '.']).any(|part| part == name)
             }),
         };
@@ -125,6 +133,37 @@ fn example_mentions_every_key_at_its_default() {
         }
     });
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn what_the_example_has_commented_out_is_valid() {
+    let is_toml = |text: &str| {
+        let key = text.split(" = ").next().unwrap_or_default();
+        let is_key = key != text
+            && key
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        is_key || text.starts_with(['[', ']']) || text.starts_with("  {")
+    };
+    let whole = EXAMPLE.lines().map(|line| match line.strip_prefix("# ") {
+        Some(text) if is_toml(text) => text,
+        _ => line,
+    });
+    // What excludes each other, and what some of the keys need.
+    let is_kept =
+        |line: &&str| !line.starts_with("pool = \"web\"  ") && !line.starts_with("backends");
+    let text: Vec<_> = whole.filter(is_kept).collect();
+    assert!(text.len() > EXAMPLE.lines().count() - 5);
+    let text = text
+        .join("\n")
+        .replace("\"least_connections\" ", "\"source_hash\" ")
+        .replace("terminate = false", "terminate = true")
+        .replace("mode = \"off\"", "mode = \"require\"")
+        .replace("receive = \"off\"", "receive = \"require\"");
+    let model = accept(&text).model;
+    let all = routes(&model.listeners[0]);
+    assert!(all.routes[0].names.sni.len() == 2 && all.termination.is_some());
+    assert!(model.pools[0].tls.is_some() && model.global.workers == 4);
 }
 
 /// Calls `visit` with every property of a schema and what is below it.
@@ -202,13 +241,63 @@ listen = "127.0.0.1:1"
 pool = "p"
 keepalive = "off"
 relay = "copy"
+timeouts = { handshake = "2s" }
+proxy_protocol = { receive = "optional", trusted = ["10.0.0.0/8", "::1"] }
+[[listener]]
+name = "tls"
+listen = "127.0.0.1:2"
+timeouts = { sniff = "1s", handshake = "3s" }
+plain = "p"
+silent_after = "100ms"
+sniff_max = "5000"
+starttls = "postgres"
+proxy_protocol = { receive = "require", trusted = "10.1.2.3" }
+[listener.tls]
+certificates = [{ chain = "a \"b\".pem", key = "a.key", ocsp = "a.ocsp" }, { chain = "b.pem", key = "b.key" }]
+default_certificate = 1
+min_version = "1.3"
+max_version = "1.3"
+alpn = ["h2", "http/1.1"]
+client_auth = { mode = "request", ca = "clients.pem", crl = "clients.crl" }
+ticket_keys = "tickets.keys"
+handshakes_max = 7
+handshake_rate = "50/m"
+[[listener.route]]
+sni = ["A.example.", "*.b.example", "**.c.example"]
+alpn = ["h2"]
+client = ["10.0.0.0/8", "2001:db8::/32"]
+ja4 = ["t13d1516h2_8daaf6152771_02713d6af862"]
+terminate = true
+client_names = ["client.example", "*.staff.example"]
+pool = "p"
+[[listener.route]]
+name = "no entry"
+no_sni = true
+client = "192.0.2.1"
+reject = true
+[[listener.route]]
+default = true
+pool = "long name."
+[[listener.route]]
+name = "near"
+plain = true
+client = "192.0.2.0/24"
+pool = "p"
+[[listener]]
+name = "whole"
+listen = "127.0.0.1:3"
+pool = "p"
+tls = { certificates = [{ chain = "a.pem", key = "a.key" }], client_auth = { mode = "require", ca = "c.pem" }, ticket_rotation = "0s" }
 [pool.p]
 balance = "round_robin"
+proxy_protocol = { send = "v2", tlvs = ["crc32c", "alpn", "unique_id", "ssl"], pass = [0x02, 0xea], custom = [{ type = 0xe0, value = "a\nb" }, { type = 0xf7, value = "" }] }
+tls = { ca = "internal.pem", sni = "WWW.internal", certificate = "me.pem", key = "me.key", alpn = ["h2"], min_version = "1.3" }
 backends = ["DB.example.com.:5432", "[fd00::1]:80", "unix:/run/b.sock", "10.0.0.1:80"]
 [pool."long name."]
 balance = "source_hash"
 connect = { timeout = "100ms", attempts = 16, total = "1s" }
 retry_budget = "100%"
+proxy_protocol = { send = "v1" }
 source = "10.0.0.9"
 source_hash = { ipv6_prefix = 64 }
 [[pool."long name.".backend]]
@@ -264,7 +353,7 @@ fn values_arrive_in_the_model() {
         model.log.sessions,
         SessionLog::File("/var/log/ringlane/sessions.log".into())
     );
-    let [first, second] = &model.listeners[..] else {
+    let [first, second, ..] = &model.listeners[..] else {
         panic!("{:?}", model.listeners)
     };
     assert_eq!(first.listen.len(), 6);
@@ -296,6 +385,158 @@ fn values_arrive_in_the_model() {
     assert_eq!(names, expected);
 }
 
+fn routes(listener: &Listener) -> &Routes {
+    match &listener.routing {
+        Routing::ByHello(routes) => routes,
+        Routing::Pool(pool) => unreachable!("everything goes to {pool}"),
+    }
+}
+
+fn target(route: &Route) -> (&str, &Target) {
+    (&route.name, &route.target)
+}
+
+#[test]
+fn routes_arrive_in_the_model() {
+    let model = accept(UNUSUAL).model;
+    let listener = &model.listeners[2];
+    assert_eq!(listener.timeouts.sniff.as_secs(), 1);
+    assert_eq!(listener.timeouts.handshake.as_secs(), 3);
+    let receive = listener.proxy_protocol.as_ref().unwrap();
+    assert_eq!(receive.header, ProxyHeader::Require);
+    assert_eq!(receive.trusted, ["10.1.2.3/32".parse().unwrap()]);
+    let all = routes(listener);
+    assert_eq!(
+        (all.sniff_max, all.starttls),
+        (5000, Some(StartTls::Postgres))
+    );
+    assert_eq!(all.silent_after, Some(Duration::from_millis(100)));
+    let (p, long) = (Arc::<str>::from("p"), Arc::<str>::from("long name."));
+    let targets: Vec<_> = all.routes.iter().map(target).collect();
+    let expected = [
+        ("a.example", &Target::Terminate(Arc::clone(&p))),
+        ("no entry", &Target::Reject),
+        ("default", &Target::Pass(long)),
+        ("near", &Target::Pass(Arc::clone(&p))),
+        ("plain", &Target::Pass(p)),
+    ];
+    assert_eq!(targets, expected);
+    let first = &all.routes[0];
+    let names: Vec<_> = first.names.sni.iter().map(NamePattern::to_string).collect();
+    assert_eq!(names, ["a.example", "*.b.example", "**.c.example"]);
+    assert_eq!((first.client.len(), first.client_names.len()), (2, 2));
+    let kinds: Vec<_> = all.routes[1..]
+        .iter()
+        .map(|route| (route.names.no_sni, route.names.default, route.names.plain))
+        .collect();
+    let expected = [
+        (true, false, false),
+        (false, true, false),
+        (false, false, true),
+        (false, false, true),
+    ];
+    assert_eq!(kinds, expected);
+}
+
+#[test]
+fn tls_arrives_in_the_model() {
+    let model = accept(UNUSUAL).model;
+    let tls = routes(&model.listeners[2]).termination.as_ref().unwrap();
+    assert_eq!(tls.certificates.len(), 2);
+    assert_eq!(tls.certificates[0].ocsp, Some("a.ocsp".into()));
+    assert_eq!(tls.default_certificate, Some(1));
+    assert_eq!(
+        (tls.min_version, tls.max_version),
+        (TlsVersion::Tls13, TlsVersion::Tls13)
+    );
+    assert_eq!(tls.alpn, ["h2".into(), "http/1.1".into()]);
+    let ca = ClientCa {
+        ca: "clients.pem".into(),
+        crl: Some("clients.crl".into()),
+    };
+    assert_eq!(tls.client_auth, ClientAuth::Request(ca));
+    assert_eq!(tls.tickets, Tickets::File("tickets.keys".into()));
+    assert_eq!(tls.handshakes_max, 7);
+    let rate = tls.handshake_rate.unwrap();
+    assert_eq!((rate.count, rate.per), (50, Duration::from_secs(60)));
+    let pool = &model.pools[1];
+    let tls = pool.tls.as_ref().unwrap();
+    assert_eq!(tls.verify, Verify::Ca("internal.pem".into()));
+    assert_eq!(tls.sni, PoolSni::Fixed("www.internal".into()));
+    assert_eq!(tls.certificate, Some(("me.pem".into(), "me.key".into())));
+    let send = pool.proxy_protocol.as_ref().unwrap();
+    assert_eq!(send.version, ProxyVersion::V2);
+    let tlvs = &send.tlvs;
+    assert!(tlvs.alpn && !tlvs.authority && tlvs.unique_id && tlvs.ssl && tlvs.crc32c);
+    assert_eq!(tlvs.pass, [0x02, 0xea]);
+    assert_eq!(tlvs.custom, [(0xe0, "a\nb".into()), (0xf7, "".into())]);
+}
+
+#[test]
+fn tls_beside_a_pool_is_one_route_that_terminates_everything() {
+    let model = accept(UNUSUAL).model;
+    let all = routes(&model.listeners[3]);
+    assert_eq!(all.silent_after, None);
+    let [route] = &all.routes[..] else {
+        panic!("{:?}", all.routes)
+    };
+    assert_eq!(target(route), ("all", &Target::Terminate("p".into())));
+    let names = RouteNames {
+        no_sni: true,
+        default: true,
+        ..RouteNames::default()
+    };
+    assert_eq!(route.names, names);
+    let tls = all.termination.as_ref().unwrap();
+    assert_eq!(tls.tickets, Tickets::Off);
+    assert_eq!((tls.handshakes_max, tls.handshake_rate), (1000, None));
+}
+
+#[test]
+fn routes_know_where_they_stand() {
+    let model = accept(UNUSUAL).model;
+    let place = |number: usize| format!("test.toml:{number}");
+    let lines: Vec<_> = UNUSUAL.lines().collect();
+    let find = |text| lines.iter().position(|line| *line == text).unwrap() + 1;
+    let all = &routes(&model.listeners[2]).routes;
+    let last = all.last().unwrap();
+    assert_eq!(*all[0].place, place(find("[[listener.route]]")));
+    assert_eq!(*last.place, place(find("plain = \"p\"")));
+    let whole = &routes(&model.listeners[3]).routes[0];
+    assert_eq!(*whole.place, place(find("name = \"whole\"") - 1));
+}
+
+#[test]
+fn a_tls_that_nothing_uses_is_left_out() {
+    let text = "[[listener]]\nlisten = \"0.0.0.0:1\"\n\
+        tls = { certificates = [{ chain = \"a\", key = \"b\" }] }\n\
+        route = [{ default = true, pool = \"p\" }]\n[pool.p]\nbackends = [\"10.0.0.1:1\"]\n";
+    let checked = accept(text);
+    assert_eq!(checked.warnings.len(), 1);
+    assert_eq!(routes(&checked.model.listeners[0]).termination, None);
+}
+
+#[test]
+fn a_hundred_thousand_names_are_accepted() {
+    let mut names = String::new();
+    for n in 0..100_000 {
+        write!(names, "\"n{n}.example\", ").unwrap();
+    }
+    let text = format!(
+        "[[listener]]\nlisten = \"0.0.0.0:1\"\nroute = [{{ sni = [{names}], pool = \"p\" }}]\n\
+         [pool.p]\nbackends = [\"10.0.0.1:1\"]\n"
+    );
+    let checked = accept(&text);
+    assert!(checked.warnings.is_empty());
+    assert_eq!(
+        routes(&checked.model.listeners[0]).routes[0]
+            .names
+            .sni
+            .len(),
+        100_000
+    );
+}
+
 #[test]
 fn workers_default_to_the_cores() {
     assert_eq!(accept(MINIMAL).model.global.workers, 4);
@@ -315,6 +556,22 @@ pool = "p"
 [[listener]]
 name = "old"
 listen = "0.0.0.0:81"
+pool = "p"
+[[listener]]
+name = "tls"
+listen = "0.0.0.0:443"
+[[listener.route]]
+sni = "a.example"
+pool = "p"
+[[listener.route]]
+sni = "gone.example"
+pool = "p"
+[[listener.route]]
+default = true
+pool = "p"
+[[listener]]
+name = "turned"
+listen = "0.0.0.0:444"
 pool = "p"
 [pool.p]
 source = "10.0.0.9"
@@ -342,8 +599,32 @@ keepalive = "off"
 name = "new"
 listen = "0.0.0.0:82"
 pool = "q"
+[[listener]]
+name = "tls"
+listen = "0.0.0.0:443"
+sniff_max = "16k"
+tls = { certificates = [{ chain = "a.pem", key = "a.key" }] }
+[[listener.route]]
+default = true
+pool = "q"
+[[listener.route]]
+name = "new"
+sni = "new.example"
+reject = true
+[[listener.route]]
+sni = "a.example"
+client = "10.0.0.0/8"
+terminate = true
+pool = "p"
+[[listener]]
+name = "turned"
+listen = "0.0.0.0:444"
+[[listener.route]]
+default = true
+pool = "p"
 [pool.p]
 balance = "source_hash"
+proxy_protocol.send = "v1"
 [[pool.p.backend]]
 name = "d"
 address = "10.0.0.4:80"
@@ -369,10 +650,31 @@ fn difference_names_what_changes() {
         "listener \"web\": listen [\"0.0.0.0:80\"] -> [\"0.0.0.0:80\", \"[::]:80\"]",
         "listener \"web\": timeouts.idle 1h -> 5m",
         "listener \"web\": keepalive { count = 6, idle = \"1m\", interval = \"10s\" } -> off",
+        "listener \"tls\": sniff_max 64k -> 16k",
+        "listener \"tls\": tls.certificates (not set) -> [{ chain = \"a.pem\", key = \"a.key\" }]",
+        "listener \"tls\": tls.min_version (not set) -> 1.2",
+        "listener \"tls\": tls.max_version (not set) -> 1.3",
+        "listener \"tls\": tls.alpn (not set) -> []",
+        "listener \"tls\": tls.client_auth.mode (not set) -> off",
+        "listener \"tls\": tls.ticket_rotation (not set) -> 12h",
+        "listener \"tls\": tls.handshakes_max (not set) -> 1000",
+        "listener \"tls\": tls.handshake_rate (not set) -> off",
+        "listener \"tls\": route \"gone.example\" removed",
+        "listener \"tls\": route \"default\": pool p -> q",
+        "listener \"tls\": route \"a.example\": client (not set) -> [\"10.0.0.0/8\"]",
+        "listener \"tls\": route \"a.example\": terminate false -> true",
+        "listener \"tls\": route \"new\" added",
+        "listener \"tls\": routes come in another order",
+        "listener \"turned\": plain (not set) -> reject",
+        "listener \"turned\": sniff_max (not set) -> 64k",
+        "listener \"turned\": starttls (not set) -> off",
+        "listener \"turned\": pool p -> (not set)",
+        "listener \"turned\": route \"default\" added",
         "listener \"new\" added",
         "pool \"p\": balance least_connections -> source_hash",
         "pool \"p\": source_hash.ipv6_prefix (not set) -> 128",
         "pool \"p\": source 10.0.0.9 -> (not set)",
+        "pool \"p\": proxy_protocol.send off -> v1",
         "pool \"p\": backend \"c\" removed",
         "pool \"p\": backend \"a\": address 10.0.0.1:80 -> 10.0.0.1:8080",
         "pool \"p\": backend \"a\": weight 1 -> 5",
@@ -429,6 +731,13 @@ fn small_files_cannot_ask_for_boundless_memory() {
         tables.contains("and 199901 more"),
         "{}",
         &tables[tables.len() - 100..]
+    );
+    let routes = format!("[[listener]]\n{}", "[[listener.route]]\n".repeat(200_000));
+    let report = parse("test.toml", &routes, &MACHINE).expect_err("no route is complete");
+    assert!(
+        (199_990..200_010).contains(&report.len()),
+        "{}",
+        report.len()
     );
     let ranges = "\"0.0.0.0:1-4096\", ".repeat(200_000);
     let text = MINIMAL.replace("\"0.0.0.0:8080\"", &format!("[{ranges}]"));

@@ -13,8 +13,8 @@ const LAYERS: &[&[&str]] = &[
     &["sys"],
     &["config"],
     &["log", "metrics", "io"],
-    &["backend"],
-    &["balance"],
+    &["backend", "proxy_protocol", "sni"],
+    &["balance", "tls"],
     &["snapshot"],
     &["forward"],
     &["worker"],
@@ -29,10 +29,13 @@ const PURE: &[&str] = &[
     "backend/",
     "balance/",
     "base/address.rs",
+    "base/name.rs",
     "base/random.rs",
     "base/reason.rs",
     "config/validate",
     "io/wheel.rs",
+    "proxy_protocol/",
+    "sni/",
 ];
 
 /// Which modules may name a runtime; a worker must never meet the control plane's.

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod clock;
 pub mod limits;
+pub mod name;
 pub mod random;
 pub mod reason;
 pub mod seldom;

@@ -1,6 +1,8 @@
 //! The words of the file that stand for variants of the model, each pair once.
 
-use super::model::{Balance, Driver, Format, Level, LogOn, Relay};
+use super::model::{
+    Balance, Driver, Format, Level, LogOn, ProxyHeader, ProxyVersion, Relay, StartTls, TlsVersion,
+};
 
 /// `global.driver`
 pub(crate) const DRIVERS: [(&str, Driver); 3] = [
@@ -40,12 +42,54 @@ pub(crate) const BALANCES: [(&str, Balance); 5] = [
     ("first", Balance::First),
 ];
 
+/// `min_version` and `max_version`
+pub(crate) const TLS_VERSIONS: [(&str, TlsVersion); 2] =
+    [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+
+/// `listener.starttls`
+pub(crate) const STARTTLS: [(&str, Option<StartTls>); 2] =
+    [("off", None), ("postgres", Some(StartTls::Postgres))];
+
+/// `listener.proxy_protocol.receive`
+pub(crate) const RECEIVES: [(&str, Option<ProxyHeader>); 3] = [
+    ("off", None),
+    ("optional", Some(ProxyHeader::Optional)),
+    ("require", Some(ProxyHeader::Require)),
+];
+
+/// `pool.proxy_protocol.send`
+pub(crate) const SENDS: [(&str, Option<ProxyVersion>); 3] = [
+    ("off", None),
+    ("v1", Some(ProxyVersion::V1)),
+    ("v2", Some(ProxyVersion::V2)),
+];
+
+/// `listener.tls.client_auth.mode`; the model has the files beside each.
+pub(crate) const AUTH_WORDS: [&str; 3] = ["off", "request", "require"];
+
+/// `pool.tls.verify`; the model has the file beside one.
+pub(crate) const VERIFY_WORDS: [&str; 3] = ["system", "ca", "none"];
+
+/// `pool.proxy_protocol.tlvs`, with the types of their fields (PROXY protocol 2.2).
+pub(crate) const TLVS: [(&str, u32); 5] = [
+    ("alpn", 0x01),
+    ("authority", 0x02),
+    ("unique_id", 0x05),
+    ("ssl", 0x20),
+    ("crc32c", 0x03),
+];
+
 pub(crate) const DRIVER_WORDS: [&str; 3] = words(&DRIVERS);
 pub(crate) const LEVEL_WORDS: [&str; 4] = words(&LEVELS);
 pub(crate) const FORMAT_WORDS: [&str; 2] = words(&FORMATS);
 pub(crate) const LOG_ON_WORDS: [&str; 2] = words(&LOG_ONS);
 pub(crate) const RELAY_WORDS: [&str; 3] = words(&RELAYS);
 pub(crate) const BALANCE_WORDS: [&str; 5] = words(&BALANCES);
+pub(crate) const TLS_VERSION_WORDS: [&str; 2] = words(&TLS_VERSIONS);
+pub(crate) const STARTTLS_WORDS: [&str; 2] = words(&STARTTLS);
+pub(crate) const RECEIVE_WORDS: [&str; 3] = words(&RECEIVES);
+pub(crate) const SEND_WORDS: [&str; 3] = words(&SENDS);
+pub(crate) const TLV_WORDS: [&str; 5] = words(&TLVS);
 
 /// What `word` stands for. The reader has let only words of the table pass; the first is the default.
 pub(crate) fn meaning<T: Copy, const N: usize>(table: &[(&str, T); N], word: &str) -> T {

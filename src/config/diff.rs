@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use toml::Value;
 
-use super::model::{Backend, Listener, Model, Pool};
+use super::model::{Backend, Listener, Model, Pool, Route};
 use super::settings::{self, Setting};
 
 /// What a reload from `old` to `new` would change, one line each; empty: nothing.
@@ -48,11 +48,38 @@ fn listeners(old: &[Listener], new: &[Listener], lines: &mut Vec<String>) {
             .map(|gone| format!("{} removed", what(gone))),
     );
     for (before, after) in pairs.kept {
-        let before = settings::listener(before);
+        let prefix = format!("{}: ", what(after));
+        lines.extend(changes(
+            &prefix,
+            &settings::listener(before),
+            &settings::listener(after),
+        ));
+        let (before, after) = (settings::routes_of(before), settings::routes_of(after));
+        routes(&prefix, before, after, lines);
+    }
+    lines.extend(
+        pairs
+            .added
+            .iter()
+            .map(|added| format!("{} added", what(added))),
+    );
+}
+
+fn routes(listener: &str, old: &[Route], new: &[Route], lines: &mut Vec<String>) {
+    let what = |route: &Route| format!("{listener}route \"{}\"", route.name);
+    let pairs = Pairs::new(old, new, |route| &route.name);
+    lines.extend(
+        pairs
+            .removed
+            .iter()
+            .map(|gone| format!("{} removed", what(gone))),
+    );
+    for (before, after) in &pairs.kept {
+        let before = settings::route(before);
         lines.extend(changes(
             &format!("{}: ", what(after)),
             &before,
-            &settings::listener(after),
+            &settings::route(after),
         ));
     }
     lines.extend(
@@ -61,6 +88,10 @@ fn listeners(old: &[Listener], new: &[Listener], lines: &mut Vec<String>) {
             .iter()
             .map(|added| format!("{} added", what(added))),
     );
+    // Of several routes for one name the first is taken.
+    if pairs.is_reordered {
+        lines.push(format!("{listener}routes come in another order"));
+    }
 }
 
 fn pools(old: &[Pool], new: &[Pool], lines: &mut Vec<String>) {

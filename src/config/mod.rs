@@ -77,15 +77,14 @@ fn check(gathered: Gathered, machine: &Machine) -> Result<Checked, Report> {
     let Some(root) = gathered.root else {
         return Err(gathered.faults.into_report(Severity::Fault, &sources));
     };
-    let pools = root
-        .named("pool")
-        .iter()
-        .map(|(_, name, _)| Arc::clone(name))
-        .collect();
+    let pools = || root.named("pool").iter();
+    let encrypting = pools().filter(|(_, _, pool)| pool.table("tls").is_some());
     let warnings = Findings::default();
     let mut check = Check {
         machine,
-        pools,
+        sources: &sources,
+        pools: pools().map(|(_, name, _)| Arc::clone(name)).collect(),
+        encrypting: encrypting.map(|(_, name, _)| Arc::clone(name)).collect(),
         faults: gathered.faults,
         warnings,
         advice: Advice::default(),

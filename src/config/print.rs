@@ -20,6 +20,11 @@ pub fn print(model: &Model) -> String {
         let mut all = vec![named(&listener.name)];
         all.extend(settings::listener(listener));
         table(&mut text, "[[listener]]", &all);
+        for route in settings::routes_of(listener) {
+            let mut all = vec![named(&route.name)];
+            all.extend(settings::route(route));
+            table(&mut text, "[[listener.route]]", &all);
+        }
     }
     for pool in &model.pools {
         let key = key(&pool.name);

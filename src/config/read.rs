@@ -20,14 +20,14 @@ use super::wording::{bad_value, describe, out_of_range, quoted, unknown_key, wro
 pub(crate) struct Reader<'f> {
     /// Its index.
     pub(crate) file: usize,
-    /// Listeners, pools and backends that may still be read, in all files together.
+    /// Tables in lists and under names that may still be read, in all files together.
     pub(crate) tables_left: &'f mut usize,
     /// Where its faults go.
     pub(crate) faults: &'f mut Findings,
 }
 
-/// Listeners, pools and backends: an empty one is 10 bytes in the file and some KiB with all its
-/// defaults in memory.
+/// Tables in lists and under names: an empty listener is 10 bytes in the file and some KiB with all
+/// its defaults in memory.
 pub(crate) const TABLES_MAX: usize = 100_000;
 
 /// Ten years: no deadline that is reckoned from it leaves the clock's range.
@@ -44,6 +44,7 @@ impl Reader<'_> {
         let mut table = Table {
             place,
             entries: BTreeMap::new(),
+            faulty: Vec::new(),
         };
         let mut present = Vec::new();
         for (name, value) in raw {
@@ -66,6 +67,9 @@ impl Reader<'_> {
             {
                 let message = format!("`{name}` is empty, expected {}", key.kind.expected());
                 self.faults.push(Finding::at(place, message));
+            }
+            if read.is_none() {
+                table.faulty.push(key.name);
             }
             let default = preset(key, at);
             let origin = if read == default {
@@ -138,6 +142,10 @@ impl Reader<'_> {
                     _ => Err(Finding::at(place, out_of_range(name, kind, raw.get_ref()))),
                 }
             }
+            (Kind::Size(least, most), DeValue::String(text)) => {
+                read_size(name, (*least, *most), text)
+                    .map_err(|message| Finding::at(place, message))
+            }
             (Kind::Time(bounds), DeValue::String(text)) => {
                 read_time(name, bounds, text).map_err(|message| Finding::at(place, message))
             }
@@ -158,9 +166,14 @@ impl Reader<'_> {
             (Kind::Text(kind), DeValue::String(text)) => read_text(name, kind, text, place),
             (Kind::TableOrOff(_), DeValue::String(word)) if word == "off" => Ok(Value::Off),
             (Kind::List(_) | Kind::OneOrList(_), _) => return self.list(name, kind, raw),
-            (Kind::Table(_) | Kind::TableOrOff(_) | Kind::Tables(_) | Kind::Named(_), _) => {
-                return self.tables(name, kind, raw);
-            }
+            (
+                Kind::Table(_)
+                | Kind::TableOrOff(_)
+                | Kind::Tables(_)
+                | Kind::Entries(_)
+                | Kind::Named(_),
+                _,
+            ) => return self.tables(name, kind, raw),
             _ => Err(wrong_type(name, kind, raw.get_ref(), place)),
         };
         read.map_err(|finding| self.faults.push(finding)).ok()
@@ -199,7 +212,7 @@ impl Reader<'_> {
             (Kind::Table(section) | Kind::TableOrOff(section), DeValue::Table(table)) => {
                 Some(Value::Table(self.table(section, place, table)))
             }
-            (Kind::Tables(section), DeValue::Array(items)) => {
+            (Kind::Tables(section) | Kind::Entries(section), DeValue::Array(items)) => {
                 let mut tables = Vec::new();
                 for item in items {
                     let place = self.place_of(item);
@@ -258,7 +271,8 @@ impl Reader<'_> {
     fn take_table(&mut self, place: Place) -> bool {
         if *self.tables_left == 1 {
             let message = format!(
-                "too many tables, expected at most {TABLES_MAX} listeners, pools and backends"
+                "too many tables, expected at most {TABLES_MAX} listeners, routes, pools, backends \
+                 and other tables in lists"
             );
             self.faults.push(Finding::at(place, message));
         }
@@ -303,17 +317,19 @@ fn preset(key: &'static Key, place: Place) -> Option<Value> {
         (Preset::Flag(flag), _) => Value::Flag(*flag),
         (Preset::Number(number), _) => Value::Number(*number),
         (Preset::Text(text), Kind::Time(_)) => Value::Time(units::duration(text)?),
+        (Preset::Text(text), Kind::Size(..)) => Value::Number(units::size(text)?),
         (Preset::Text(text), Kind::Text(kind)) => (kind.parse)(text).ok()?,
         (Preset::Text(text), _) => Value::Text(Arc::from(*text)),
         (Preset::Empty, Kind::Table(section) | Kind::TableOrOff(section)) => {
             let mut table = Table {
                 place,
                 entries: BTreeMap::new(),
+                faulty: Vec::new(),
             };
             add_defaults(&mut table, section);
             Value::Table(table)
         }
-        (Preset::Empty, Kind::Tables(_)) => Value::Tables(Vec::new()),
+        (Preset::Empty, Kind::Tables(_) | Kind::Entries(_)) => Value::Tables(Vec::new()),
         (Preset::Empty, Kind::Named(_)) => Value::Named(Vec::new()),
         (Preset::Empty, _) => Value::List(Vec::new()),
     })
@@ -338,6 +354,13 @@ fn read_time(name: &str, bounds: &Bounds, text: &str) -> Result<Value, String> {
         ));
     }
     Ok(Value::Time(time))
+}
+
+fn read_size(name: &str, (least, most): (u32, u32), text: &str) -> Result<Value, String> {
+    match units::size(text) {
+        Some(size) if (least..=most).contains(&size) => Ok(Value::Number(size)),
+        _ => Err(bad_value(name, text, &Kind::Size(least, most).expected())),
+    }
 }
 
 fn read_text(name: &str, kind: &Text, text: &str, place: Place) -> Result<Value, Finding> {

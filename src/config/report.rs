@@ -180,6 +180,14 @@ impl Findings {
     }
 }
 
+/// `file:line` of a place.
+pub(crate) fn line(sources: &[Source], place: Place) -> String {
+    sources.get(place.file).map_or_else(String::new, |source| {
+        let (line, _) = source.line_and_column(place.start);
+        format!("{}:{line}", one_line(&source.name))
+    })
+}
+
 fn spot(source: &Source, place: Place) -> String {
     let (line, column) = source.line_and_column(place.start);
     format!("{}:{line}:{column}", one_line(&source.name))

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{Key, Kind, Preset, ROOT, Section};
-use super::units::DURATION_PATTERN;
+use super::units::{DURATION_PATTERN, SIZE_PATTERN};
 
 /// The JSON Schema of the file.
 pub fn schema() -> Value {
@@ -72,6 +72,7 @@ fn kind(of: &Kind) -> Map<String, Value> {
         Kind::Number(least, most) => {
             json!({ "type": "integer", "minimum": least, "maximum": most })
         }
+        Kind::Size(..) => json!({ "type": "string", "pattern": SIZE_PATTERN }),
         Kind::Time(_) => json!({ "type": "string", "pattern": DURATION_PATTERN }),
         Kind::Choice(words, _) => json!({ "type": "string", "enum": words }),
         Kind::Text(text) => json!({ "type": "string", "pattern": text.pattern }),
@@ -81,7 +82,7 @@ fn kind(of: &Kind) -> Map<String, Value> {
         }
         Kind::Table(of) => Value::Object(section(of)),
         Kind::TableOrOff(of) => json!({ "anyOf": [{ "const": "off" }, section(of)] }),
-        Kind::Tables(of) => json!({ "type": "array", "items": section(of) }),
+        Kind::Tables(of) | Kind::Entries(of) => json!({ "type": "array", "items": section(of) }),
         Kind::Named(of) => json!({ "type": "object", "additionalProperties": section(of) }),
     };
     match schema {

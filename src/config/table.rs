@@ -6,9 +6,13 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use super::model::Rate;
 use super::report::{Finding, Findings};
 use super::source::Place;
 use crate::base::address::{Address, Endpoint};
+use crate::base::name::NamePattern;
 
 /// A table of the file.
 #[derive(Debug, PartialEq)]
@@ -17,6 +21,8 @@ pub(crate) struct Table {
     pub(crate) place: Place,
     /// Values by key: those given, and the defaults of those left out.
     pub(crate) entries: BTreeMap<&'static str, Entry>,
+    /// Keys whose value has a fault of its own; they have no entry, or that of their default.
+    pub(crate) faulty: Vec<&'static str>,
 }
 
 /// A key with its value.
@@ -47,7 +53,7 @@ pub(crate) enum Origin {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Value {
     Flag(bool),
-    /// A number, a percentage or permission bits.
+    /// A number, a percentage, a size or permission bits.
     Number(u32),
     Time(Duration),
     /// A word, a name or a path.
@@ -58,6 +64,9 @@ pub(crate) enum Value {
     Address(Address),
     Server(SocketAddr),
     Ip(IpAddr),
+    Network(IpNet),
+    Pattern(NamePattern),
+    Rate(Rate),
     Off,
     List(Vec<(Place, Self)>),
     Table(Table),
@@ -77,6 +86,12 @@ impl Table {
     pub(crate) fn changed(&self, name: &str) -> Option<&Entry> {
         self.entry(name)
             .filter(|entry| entry.origin == Origin::Changed)
+    }
+
+    /// Whether the file gives the key, be its value right or wrong.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        let is_given = |entry: &Entry| entry.origin != Origin::Default;
+        self.entry(name).is_some_and(is_given) || self.faulty.contains(&name)
     }
 
     /// The value of a key that takes true or false.

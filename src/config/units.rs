@@ -1,4 +1,4 @@
-//! Times with a unit: `"1h30m"` to a duration and back.
+//! Times and sizes with a unit: `"1h30m"` to a duration, `"64k"` to bytes, and back.
 
 use std::time::Duration;
 
@@ -52,6 +52,33 @@ pub(crate) fn duration_text(time: Duration) -> String {
     text
 }
 
+/// Units from the largest to the smallest, in bytes.
+const SIZES: [(&str, u32); 4] = [("g", 1 << 30), ("m", 1 << 20), ("k", 1 << 10), ("", 1)];
+
+/// What [`size`] takes, for the schema.
+pub(crate) const SIZE_PATTERN: &str = r"^\d+[kmg]?$";
+
+/// Reads a number of bytes such as `64k`; the units go by 1024.
+pub(crate) fn size(text: &str) -> Option<u32> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
+    let (_, scale) = SIZES
+        .iter()
+        .find(|(unit, _)| *unit == &text[digits.len()..])?;
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u32>().ok()?.checked_mul(*scale)
+}
+
+/// The shortest text that [`size`] reads as the same number.
+pub(crate) fn size_text(bytes: u32) -> String {
+    let fitting = SIZES
+        .iter()
+        .find(|(_, scale)| bytes >= *scale && bytes.is_multiple_of(*scale));
+    let (unit, scale) = fitting.unwrap_or(&("", 1));
+    format!("{}{unit}", bytes / scale)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -73,7 +100,28 @@ mod tests {
         assert_eq!(duration("18446744073709551615d"), None);
     }
 
+    #[test]
+    fn sizes_may_have_a_unit() {
+        assert_eq!(size("64k"), Some(65_536));
+        assert_eq!(size("3m"), Some(3 << 20));
+        assert_eq!(size("3g"), Some(3 << 30));
+        assert_eq!(size("1500"), Some(1500));
+        assert_eq!(size_text(0), "0");
+        assert_eq!(size_text(1500), "1500");
+        assert_eq!(size_text(65_536), "64k");
+        for wrong in [
+            "", "k", "64 k", "64K", "64kb", "+1", "-1", "1.5k", "4g", "\u{e4}k",
+        ] {
+            assert_eq!(size(wrong), None, "{wrong}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn sizes_come_back_from_their_text(bytes: u32) {
+            prop_assert_eq!(size(&size_text(bytes)), Some(bytes));
+        }
+
         #[test]
         fn times_come_back_from_their_text(milliseconds: u64) {
             let time = Duration::from_millis(milliseconds);

@@ -44,6 +44,10 @@ pub(crate) fn wrong_type(name: &str, kind: &Kind, value: &DeValue<'_>, place: Pl
             "times are texts with a unit (ms, s, m, h, d): \"{}s\"",
             quoted(digits.as_str())
         )),
+        (Kind::Size(..), DeValue::Integer(digits)) => Some(format!(
+            "sizes are texts, in bytes or with a unit (k, m, g): \"{}\"",
+            quoted(digits.as_str())
+        )),
         (Kind::Tables(section), DeValue::Table(_)) => {
             Some(format!("write {} with double brackets", section.title))
         }

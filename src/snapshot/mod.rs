@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::backend::RetryBudget;
 use crate::balance::{Balancer, Rotation};
-use crate::config::model::{Connect, Keepalive, Model, Relay, Timeouts};
+use crate::config::model::{Connect, Keepalive, Model, Relay, Route, Timeouts};
 use crate::metrics::{Cells, ListenerCells, PoolCells};
 
 pub use registries::{Answers, Registries};
@@ -41,9 +41,17 @@ pub struct Listener {
     /// How backends are probed that are silent for long.
     pub keepalive: Option<Keepalive>,
     /// Where its sessions go.
-    pub pool: Arc<Pool>,
+    pub routing: Routing,
     /// Counters.
     pub cells: Arc<Cells<ListenerCells>>,
+}
+
+/// Where the sessions of a listener go.
+pub enum Routing {
+    /// All to one pool, as they come.
+    Pool(Arc<Pool>),
+    /// By what the client says first: the routes as configured, each with its pool unless it rejects.
+    ByHello(Vec<(Route, Option<Arc<Pool>>)>),
 }
 
 /// What a session needs to know of its pool.
@@ -71,6 +79,16 @@ pub struct PoolLive {
     pub rotation: Rotation,
     /// Retries made and connections counted.
     pub budget: RetryBudget,
+}
+
+impl Listener {
+    /// The pool that every session goes to; `None`: that depends on what the client says first.
+    pub fn pool(&self) -> Option<&Arc<Pool>> {
+        match &self.routing {
+            Routing::Pool(pool) => Some(pool),
+            Routing::ByHello(_) => None,
+        }
+    }
 }
 
 impl Snapshot {

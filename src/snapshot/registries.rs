@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::{Listener, ListenerId, Pool, PoolLive, Snapshot};
+use super::{Listener, ListenerId, Pool, PoolLive, Routing, Snapshot};
 use crate::backend::{self, Backend, BackendId};
 use crate::balance::{Balancer, Member};
 use crate::base::address::{Address, Endpoint};
-use crate::config::model::{self, Model};
+use crate::config::model::{self, Model, Target};
 use crate::metrics;
 
 /// The addresses of each host name that the configuration uses.
@@ -55,9 +55,9 @@ impl Registries {
                 next += 1;
                 ListenerId(next)
             });
-            // Validation has seen to it that the pool exists.
-            if let Some(pool) = by_name.get(&*listener.pool) {
-                listeners.insert(id, self.listener(listener, pool));
+            // Validation has seen to it that every pool exists.
+            if let Some(routing) = routing(&listener.routing, &by_name) {
+                listeners.insert(id, self.listener(listener, routing));
             }
         }
         Snapshot {
@@ -91,13 +91,13 @@ impl Registries {
         self.next_listener = self.next_listener.max(highest.unwrap_or(0));
     }
 
-    fn listener(&self, listener: &model::Listener, pool: &Arc<Pool>) -> Listener {
+    fn listener(&self, listener: &model::Listener, routing: Routing) -> Listener {
         Listener {
             name: Arc::clone(&listener.name),
             relay: listener.relay,
             timeouts: listener.timeouts,
             keepalive: listener.socket.keepalive,
-            pool: Arc::clone(pool),
+            routing,
             cells: self.metrics.listener(&listener.name),
         }
     }
@@ -152,5 +152,86 @@ impl Registries {
                     .collect()
             }
         }
+    }
+}
+
+/// Where a listener's sessions go; `None`: a pool is missing.
+fn routing(routing: &model::Routing, pools: &HashMap<&str, &Arc<Pool>>) -> Option<Routing> {
+    let find = |name: &Arc<str>| pools.get(&**name).map(|pool| Arc::clone(pool));
+    let routes = match routing {
+        model::Routing::Pool(pool) => return find(pool).map(Routing::Pool),
+        model::Routing::ByHello(routes) => routes.routes.iter(),
+    };
+    let routes = routes.map(|route| {
+        let pool = match &route.target {
+            Target::Pass(pool) | Target::Terminate(pool) => Some(find(pool)?),
+            Target::Reject => None,
+        };
+        Some((route.clone(), pool))
+    });
+    routes.collect::<Option<_>>().map(Routing::ByHello)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Machine, parse};
+
+    const MACHINE: Machine = Machine {
+        cores: 1,
+        somaxconn: 4096,
+        descriptors: 1 << 20,
+    };
+
+    #[test]
+    fn every_route_has_the_pool_that_it_names() {
+        let text = r#"
+            [[listener]]
+            name = "tls"
+            listen = "127.0.0.1:1"
+            plain = "b"
+            tls = { certificates = [{ chain = "a.pem", key = "a.key" }] }
+            route = [
+                { sni = "a.example", pool = "a" },
+                { sni = "b.example", terminate = true, pool = "b" },
+                { default = true, reject = true },
+            ]
+            [[listener]]
+            name = "tcp"
+            listen = "127.0.0.1:2"
+            pool = "a"
+            [pool.a]
+            backends = ["127.0.0.1:3"]
+            [pool.b]
+            backends = ["127.0.0.1:4"]
+        "#;
+        let checked = parse("test.toml", text, &MACHINE);
+        let model = Arc::new(
+            checked
+                .unwrap_or_else(|it| panic!("{}", it.render(false)))
+                .model,
+        );
+        let registries = Registries::new(Arc::new(metrics::Registry::new(1)));
+        let snapshot = registries.build(model, &Answers::new(), 1);
+        let listener = |name| {
+            let id = snapshot.listener_id(name).unwrap();
+            snapshot.listener(id).unwrap()
+        };
+        let Routing::ByHello(routes) = &listener("tls").routing else {
+            panic!("everything goes to one pool");
+        };
+        let pools: Vec<_> = routes
+            .iter()
+            .map(|(route, pool)| (&*route.name, pool.as_ref().map(|pool| &*pool.name)))
+            .collect();
+        let expected = [
+            ("a.example", Some("a")),
+            ("b.example", Some("b")),
+            ("default", None),
+            ("plain", Some("b")),
+        ];
+        assert_eq!(pools, expected);
+        assert!(listener("tls").pool().is_none());
+        assert_eq!(&*listener("tcp").pool().unwrap().name, "a");
     }
 }

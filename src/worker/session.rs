@@ -143,11 +143,13 @@ async fn find_backend(
     worker: &Worker,
     record: &mut Record,
 ) -> Result<(), Ending> {
+    let Some(pool) = listener.pool() else {
+        return Err(link.reject(Reason::Internal, None));
+    };
     let opening = worker.opening(link).unwrap_or_else(|cause| {
         link.lose_client(cause);
         Box::default()
     });
-    let pool = &*listener.pool;
     let ask = Ask {
         source: record.client.map(|client| client.ip()),
         now: record.opened,
@@ -258,10 +260,11 @@ impl Worker {
         cells.ended[ending.reason.index()].inc();
         cells.session_seconds.record(now() - record.opened);
         if let Some(first_byte) = link.first_byte() {
-            let cells = listener.pool.cells.worker(self.index);
-            cells
-                .first_byte_seconds
-                .record(first_byte - link.connected());
+            let pool = listener.pool().map(|pool| pool.cells.worker(self.index));
+            if let Some(cells) = pool {
+                let took = first_byte - link.connected();
+                cells.first_byte_seconds.record(took);
+            }
         }
     }
 }
@@ -319,7 +322,7 @@ impl Worker {
             session: record.id,
             listener: &listener.name,
             client: record.client.map_or(Source::Unix, Source::Inet),
-            pool: &listener.pool.name,
+            pool: listener.pool().map_or("", |pool| &pool.name),
             worker: self.index,
             snapshot: snapshot.version,
             event,

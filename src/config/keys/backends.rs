@@ -2,6 +2,8 @@
 
 use super::Kind::{self, Choice, List, Number, Table, Tables};
 use super::Preset::{self, Empty, Required, Unset};
+use super::proxy::SEND;
+use super::tls::ENCRYPTION;
 use super::{POSITIVE, Section, key};
 use crate::base::limits::CONNECT_ATTEMPTS_MAX;
 use crate::config::choices;
@@ -13,8 +15,6 @@ pub(super) static POOL: Section = Section {
     one_of: &["backends", "backend"],
     later: &[
         "health",
-        "tls",
-        "proxy_protocol",
         "on_down",
         "on_remove",
         "on_drain",
@@ -68,6 +68,18 @@ pub(super) static POOL: Section = Section {
             Table(&SOURCE_HASH),
             Unset,
             "Only with balance = \"source_hash\".",
+        ),
+        key(
+            "proxy_protocol",
+            Table(&SEND),
+            Empty,
+            "What backends are told of the client in the PROXY protocol.",
+        ),
+        key(
+            "tls",
+            Table(&ENCRYPTION),
+            Unset,
+            "How connections to backends are encrypted; not at all if left out.",
         ),
     ],
 };

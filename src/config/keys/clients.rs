@@ -1,7 +1,10 @@
 //! The keys of `[[listener]]`.
 
-use super::Kind::{self, Choice, Flag, Number, OneOrList, Table, TableOrOff, Time};
+use super::Kind::{self, Choice, Flag, Number, OneOrList, Size, Table, TableOrOff, Tables, Time};
 use super::Preset::{self, Empty, Required, Unset};
+use super::proxy::RECEIVE;
+use super::routes::ROUTE;
+use super::tls::TERMINATION;
 use super::{ANY, Bounds, POSITIVE, Section, Zero, key};
 use crate::config::choices;
 use crate::config::text;
@@ -20,11 +23,8 @@ const DEFER: Kind = Time(Bounds {
 pub(super) static LISTENER: Section = Section {
     title: "[[listener]]",
     doc: "Where clients connect.",
-    one_of: &[],
+    one_of: &["pool", "route"],
     later: &[
-        "route",
-        "tls",
-        "proxy_protocol",
         "allow",
         "allow_file",
         "deny",
@@ -32,10 +32,6 @@ pub(super) static LISTENER: Section = Section {
         "limits",
         "max_connections",
         "mode",
-        "starttls",
-        "plain",
-        "silent_after",
-        "sniff_max",
     ],
     keys: &[
         key(
@@ -53,8 +49,50 @@ pub(super) static LISTENER: Section = Section {
         key(
             "pool",
             Kind::Text(&text::POOL),
-            Required,
-            "The pool that everything goes to.",
+            Unset,
+            "The pool that everything goes to; with `tls`, what was inside of it.",
+        ),
+        key(
+            "route",
+            Tables(&ROUTE),
+            Unset,
+            "Where connections go by what the client says first, instead of `pool`.",
+        ),
+        key(
+            "tls",
+            Table(&TERMINATION),
+            Unset,
+            "How TLS ends here; for routes with `terminate`, or for everything that goes to `pool`.",
+        ),
+        key(
+            "plain",
+            Kind::Text(&text::PLAIN),
+            Preset::Text("reject"),
+            "What happens to connections that are not TLS: \"reject\", or the pool that they go to.",
+        ),
+        key(
+            "silent_after",
+            POSITIVE,
+            Preset::Text("200ms"),
+            "A client that has said nothing for so long is plain, if plain connections go to a pool.",
+        ),
+        key(
+            "sniff_max",
+            Size(1024, 65_536),
+            Preset::Text("64k"),
+            "The largest ClientHello.",
+        ),
+        key(
+            "starttls",
+            Choice(&choices::STARTTLS_WORDS, &["mysql", "smtp", "imap"]),
+            Preset::Text("off"),
+            "The protocol in which clients ask for TLS first.",
+        ),
+        key(
+            "proxy_protocol",
+            Table(&RECEIVE),
+            Empty,
+            "Who says in the PROXY protocol whom it speaks for.",
         ),
         key(
             "relay",
@@ -135,7 +173,7 @@ static TIMEOUTS: Section = Section {
     title: "`timeouts`",
     doc: "How long a session may do what.",
     one_of: &[],
-    later: &["sniff", "handshake"],
+    later: &[],
     keys: &[
         key(
             "idle",
@@ -166,6 +204,18 @@ static TIMEOUTS: Section = Section {
             Kind::Text(&text::PERCENT),
             Preset::Text("10%"),
             "How far a session's lifetime may be off either way.",
+        ),
+        key(
+            "sniff",
+            POSITIVE,
+            Preset::Text("3s"),
+            "Until the client has said enough to be routed: its PROXY header and its ClientHello.",
+        ),
+        key(
+            "handshake",
+            POSITIVE,
+            Preset::Text("10s"),
+            "A TLS handshake, with the client or with a backend.",
         ),
     ],
 };

@@ -5,9 +5,15 @@
 mod backends;
 mod clients;
 mod process;
+mod proxy;
+mod routes;
+mod tls;
 
 use super::text::Text;
-use Kind::{Choice, Flag, List, Named, Number, OneOrList, Table, TableOrOff, Tables, Time};
+use super::units;
+use Kind::{
+    Choice, Entries, Flag, List, Named, Number, OneOrList, Size, Table, TableOrOff, Tables, Time,
+};
 pub(crate) use process::ROOT;
 
 /// A table of the file.
@@ -63,6 +69,8 @@ pub(crate) enum Kind {
     Flag,
     /// A whole number within these bounds.
     Number(u32, u32),
+    /// A number of bytes within these bounds, with a unit.
+    Size(u32, u32),
     /// A time with a unit.
     Time(Bounds),
     /// One of these words, or, refused, one that a later version will know.
@@ -79,6 +87,8 @@ pub(crate) enum Kind {
     TableOrOff(&'static Section),
     /// `[[tables]]`.
     Tables(&'static Section),
+    /// The same, in the short form: a list of tables of a line each.
+    Entries(&'static Section),
     /// Tables under names of the operator's choice.
     Named(&'static Section),
 }
@@ -123,6 +133,11 @@ impl Section {
     pub(crate) fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
     }
+
+    fn names(&self) -> String {
+        let names: Vec<_> = self.keys.iter().map(|key| key.name).collect();
+        format!("`{}`", names.join("`, `"))
+    }
 }
 
 impl Kind {
@@ -131,6 +146,10 @@ impl Kind {
         match self {
             Flag => "true or false".to_owned(),
             Number(least, most) => format!("a whole number from {least} to {most}"),
+            Size(least, most) => {
+                let (least, most) = (units::size_text(*least), units::size_text(*most));
+                format!("a size from \"{least}\" to \"{most}\"")
+            }
             Time(bounds) => bounds.expected(),
             Choice(words, _) => match words {
                 [word] => format!("\"{word}\""),
@@ -139,11 +158,9 @@ impl Kind {
             Self::Text(text) => text.expected.to_owned(),
             List(of) => format!("a list, each {}", of.expected()),
             OneOrList(of) => format!("{}, or a list of such", of.expected()),
-            Table(section) => {
-                let keys: Vec<_> = section.keys.iter().map(|key| key.name).collect();
-                format!("a table with `{}`", keys.join("`, `"))
-            }
+            Table(section) => format!("a table with {}", section.names()),
             TableOrOff(section) => format!("{} or \"off\"", Table(section).expected()),
+            Entries(section) => format!("a list of tables with {}", section.names()),
             Tables(section) | Named(section) => format!("{} tables", section.title),
         }
     }

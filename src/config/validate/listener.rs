@@ -7,10 +7,14 @@ use std::sync::Arc;
 use super::{Addresses, Check, section, word};
 use crate::base::address::Endpoint;
 use crate::config::choices::{RELAYS, meaning};
-use crate::config::model::{Keepalive, Listener, SocketOptions, Timeouts};
+use crate::config::model::{
+    Keepalive, Listener, ProxyReceive, Routing, SocketOptions, Target, Timeouts,
+};
 use crate::config::report::Finding;
 use crate::config::source::Place;
+use crate::config::suggest::did_you_mean;
 use crate::config::table::{Origin, Table, Value};
+use crate::config::text::{PLAIN, POOL};
 
 /// Addresses of all listeners together; each costs a socket on every worker.
 const ADDRESSES_MAX: usize = 16_384;
@@ -53,8 +57,8 @@ impl Check<'_> {
                 let place = table.entry("name").map_or(table.place, |entry| entry.place);
                 self.claim(&mut names, "listener", (name, place));
             }
-            self.pool_reference(root, table);
-            listeners.extend(self.listener(table, name, listen));
+            let routing = self.routing(root, table);
+            listeners.extend(self.listener(table, name, (listen, routing)));
         }
         listeners
     }
@@ -63,14 +67,22 @@ impl Check<'_> {
         &mut self,
         table: &Table,
         name: Option<Arc<str>>,
-        listen: Vec<Endpoint>,
+        (listen, routing): (Vec<Endpoint>, Option<Routing>),
     ) -> Option<Listener> {
         let socket = self.socket_options(table, &listen);
         let timeouts = self.timeouts(section(table, "timeouts"));
+        let proxy_protocol = self.proxy_receive(table, &listen);
+        if let Some(routing) = &routing {
+            self.idle_timeouts(table, routing, proxy_protocol.as_ref());
+        }
+        if proxy_protocol.is_none() {
+            self.clients_without_address(table, &listen);
+        }
         Some(Listener {
             name: name?,
             listen,
-            pool: Arc::clone(table.text("pool")?),
+            routing: routing?,
+            proxy_protocol,
             relay: meaning(&RELAYS, word(table, "relay")),
             timeouts,
             socket,
@@ -107,8 +119,9 @@ impl Check<'_> {
         listen
     }
 
-    fn pool_reference(&mut self, root: &Table, table: &Table) {
-        let (Some(entry), Some(pool)) = (table.entry("pool"), table.text("pool")) else {
+    /// Sees to it that the pool exists which `table` names under `key`.
+    pub(super) fn pool_reference(&mut self, root: &Table, table: &Table, key: &str) {
+        let (Some(entry), Some(pool)) = (table.entry(key), table.text(key)) else {
             return;
         };
         let known = root.named("pool");
@@ -116,10 +129,12 @@ impl Check<'_> {
             return;
         }
         self.faults.push_with(|| {
-            let message =
-                format!("no such pool, got \"{pool}\", expected the NAME of a [pool.NAME] table");
+            let kind = if key == "plain" { &PLAIN } else { &POOL };
+            let message = format!("no such pool, got \"{pool}\", expected {}", kind.expected);
             let names = known.iter().map(|(_, name, _)| name.as_ref());
-            Finding::at(entry.place, message).help(self.advice.did_you_mean(pool, names, '"'))
+            let word = did_you_mean(pool, kind.words.iter().copied(), '"');
+            let help = word.or_else(|| self.advice.did_you_mean(pool, names, '"'));
+            Finding::at(entry.place, message).help(help)
         });
     }
 
@@ -133,7 +148,64 @@ impl Check<'_> {
             half_closed: table.time("half_closed"),
             first_byte: table.time_or_off("first_byte"),
             max_lifetime,
+            sniff: table.time("sniff"),
+            handshake: table.time("handshake"),
             lifetime_jitter: u8::try_from(table.number("lifetime_jitter")).unwrap_or(100),
+        }
+    }
+
+    fn idle_timeouts(
+        &mut self,
+        listener: &Table,
+        routing: &Routing,
+        proxy_protocol: Option<&ProxyReceive>,
+    ) {
+        let table = section(listener, "timeouts");
+        let routes = match routing {
+            Routing::Pool(pool) => {
+                if proxy_protocol.is_none() {
+                    self.idle_setting(table, "sniff", "everything goes to `pool` as it comes");
+                }
+                if !self.encrypting.contains(pool) {
+                    self.idle_setting(table, "handshake", NO_HANDSHAKE);
+                }
+                return;
+            }
+            Routing::ByHello(routes) => routes,
+        };
+        let mut targets = routes.routes.iter().map(|route| &route.target);
+        let shakes_hands = targets.any(|target| match target {
+            Target::Terminate(_) => true,
+            Target::Pass(pool) => self.encrypting.contains(pool),
+            Target::Reject => false,
+        });
+        if !shakes_hands {
+            self.idle_setting(table, "handshake", NO_HANDSHAKE);
+        }
+        if let Some(silent_after) = routes.silent_after
+            && silent_after >= table.time("sniff")
+        {
+            let given = [table.changed("sniff"), listener.changed("silent_after")];
+            let place = given.into_iter().flatten().next();
+            let place = place.map_or(listener.place, |entry| entry.place);
+            let message = "`silent_after` has no effect: `timeouts.sniff` is not longer";
+            self.warnings.push(Finding::at(place, message));
+        }
+    }
+
+    /// Warns about routes for clients of some networks where clients are of none.
+    fn clients_without_address(&mut self, table: &Table, listen: &[Endpoint]) {
+        if listen.is_empty() || !listen.iter().all(is_unix) {
+            return;
+        }
+        for entry in table
+            .tables("route")
+            .iter()
+            .filter_map(|route| route.entry("client"))
+        {
+            let message = "the route is never taken: every address of the listener is a unix \
+                           socket, whose clients are in no network";
+            self.warnings.push(Finding::at(entry.key, message));
         }
     }
 
@@ -173,7 +245,6 @@ impl Check<'_> {
         if listen.is_empty() {
             return;
         }
-        let is_unix = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Unix(_));
         if !listen.iter().any(is_unix) {
             self.idle_setting(
                 table,
@@ -204,6 +275,12 @@ impl Check<'_> {
             self.idle_setting(table, "v6only", "no address of the listener is IPv6");
         }
     }
+}
+
+const NO_HANDSHAKE: &str = "neither the listener nor a pool of its encrypts";
+
+fn is_unix(endpoint: &Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Unix(_))
 }
 
 /// The addresses that one text stands for.

@@ -2,6 +2,10 @@
 
 mod listener;
 mod pool;
+mod proxy;
+mod routes;
+mod shadow;
+mod tls;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -11,9 +15,9 @@ use super::Machine;
 use super::choices::{DRIVERS, FORMATS, LEVELS, LOG_ONS, meaning};
 use super::model::{Admin, Global, Log, Model, SessionLog, Shutdown};
 use super::report::{Finding, Findings};
-use super::source::Place;
+use super::source::{Place, Source};
 use super::suggest::Advice;
-use super::table::{Origin, Table, Value};
+use super::table::{Table, Value};
 use crate::base::address::Endpoint;
 use crate::base::limits::DESCRIPTORS_RESERVED;
 
@@ -21,8 +25,12 @@ use crate::base::limits::DESCRIPTORS_RESERVED;
 pub(crate) struct Check<'m> {
     /// The machine that the configuration is for.
     pub(crate) machine: &'m Machine,
+    /// The files, for what must know its place later.
+    pub(crate) sources: &'m [Source],
     /// The names of all pools.
     pub(crate) pools: HashSet<Arc<str>>,
+    /// The names of those that encrypt.
+    pub(crate) encrypting: HashSet<Arc<str>>,
     /// What makes it unusable.
     pub(crate) faults: Findings,
     /// What is probably not meant.
@@ -173,11 +181,4 @@ fn word<'t>(table: &'t Table, name: &str) -> &'t str {
     table
         .text(name)
         .unwrap_or_else(|| unreachable!("`{name}` has no word as default"))
-}
-
-/// Whether the file says so itself.
-fn is_given(table: &Table, name: &str) -> bool {
-    table
-        .entry(name)
-        .is_some_and(|entry| entry.origin != Origin::Default)
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Check, is_given, section, word};
+use super::{Check, section, word};
 use crate::base::address::{Address, Endpoint};
 use crate::config::choices::{BALANCES, meaning};
 use crate::config::model::{Backend, Balance, Connect, Pool};
@@ -15,11 +15,8 @@ use crate::config::table::{Table, Value};
 impl Check<'_> {
     /// All pools, in the order of their names.
     pub(super) fn pools(&mut self, root: &Table) -> Vec<Pool> {
-        let used: HashSet<_> = root
-            .tables("listener")
-            .iter()
-            .filter_map(|table| table.text("pool"))
-            .collect();
+        let listeners = root.tables("listener").iter();
+        let used: HashSet<_> = listeners.flat_map(used).collect();
         let mut names = HashMap::new();
         let mut pools = Vec::new();
         for (place, name, table) in root.named("pool") {
@@ -38,6 +35,7 @@ impl Check<'_> {
         let balance = self.balance(table);
         let backends = self.backends(table);
         self.idle_backend_settings(table, balance);
+        let tls = table.table("tls").map(|tls| self.pool_tls(tls));
         let source = match table
             .entry("source")
             .map(|entry| (&entry.value, entry.place))
@@ -54,6 +52,8 @@ impl Check<'_> {
             connect: self.connect(section(table, "connect")),
             retry_budget: u8::try_from(table.number("retry_budget")).unwrap_or(100),
             source,
+            proxy_protocol: self.proxy_send(table),
+            tls,
             backends: backends.into_iter().map(|(_, backend)| backend).collect(),
         }
     }
@@ -173,7 +173,7 @@ impl Check<'_> {
     fn connect(&mut self, table: &Table) -> Connect {
         let (timeout, total) = (table.time("timeout"), table.time("total"));
         if timeout > total {
-            let name = if is_given(table, "timeout") {
+            let name = if table.is_given("timeout") {
                 "timeout"
             } else {
                 "total"
@@ -189,6 +189,14 @@ impl Check<'_> {
             total,
         }
     }
+}
+
+/// The pools that a listener names.
+fn used(listener: &Table) -> impl Iterator<Item = &Arc<str>> {
+    let routes = listener.tables("route").iter();
+    let routed = routes.filter_map(|route| route.text("pool"));
+    let own = ["pool", "plain"].into_iter();
+    own.filter_map(|name| listener.text(name)).chain(routed)
 }
 
 /// A backend; without a table it has the defaults of one.

@@ -1,13 +1,19 @@
 //! The model as a list of keys and values: what printing writes and what a difference compares.
 
+mod routes;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
 use toml::{Table, Value};
 
 use super::choices::{BALANCES, DRIVERS, FORMATS, LEVELS, LOG_ONS, RELAYS, word};
-use super::model::{Admin, Backend, Balance, Global, Keepalive, Listener, Log, Pool, SessionLog};
+use super::model::{
+    Admin, Backend, Balance, Global, Keepalive, Listener, Log, Pool, Route, Routing, SessionLog,
+    SocketOptions, Timeouts,
+};
 use super::units::duration_text;
+pub(crate) use routes::route;
 
 /// One key of a table with its value; `None`: there is no text for it, it has to be left out.
 pub(crate) type Setting = (&'static str, Option<Value>);
@@ -55,13 +61,19 @@ pub(crate) fn log(log: &Log) -> Vec<Setting> {
     ]
 }
 
-/// `[[listener]]`, without the name.
+/// `[[listener]]`, without the name and the routes.
 pub(crate) fn listener(listener: &Listener) -> Vec<Setting> {
-    let (timeouts, socket) = (&listener.timeouts, &listener.socket);
+    let mut all = vec![("listen", Some(list(&listener.listen)))];
+    all.extend(routes::routing(&listener.routing));
+    all.extend(routes::proxy_receive(listener.proxy_protocol.as_ref()));
+    all.push(("relay", Some(word(&RELAYS, &listener.relay).into())));
+    all.extend(timeouts(&listener.timeouts));
+    all.extend(socket_options(&listener.socket));
+    all
+}
+
+fn timeouts(timeouts: &Timeouts) -> Vec<Setting> {
     vec![
-        ("listen", Some(list(&listener.listen))),
-        ("pool", Some(listener.pool.as_ref().into())),
-        ("relay", Some(word(&RELAYS, &listener.relay).into())),
         ("timeouts.idle", Some(time(timeouts.idle))),
         ("timeouts.half_closed", Some(time(timeouts.half_closed))),
         (
@@ -76,6 +88,13 @@ pub(crate) fn listener(listener: &Listener) -> Vec<Setting> {
             "timeouts.lifetime_jitter",
             Some(percent(timeouts.lifetime_jitter)),
         ),
+        ("timeouts.sniff", Some(time(timeouts.sniff))),
+        ("timeouts.handshake", Some(time(timeouts.handshake))),
+    ]
+}
+
+fn socket_options(socket: &SocketOptions) -> Vec<Setting> {
+    vec![
         ("backlog", Some(i64::from(socket.backlog).into())),
         ("defer_accept", Some(time_or_off(socket.defer_accept))),
         (
@@ -105,7 +124,7 @@ pub(crate) fn pool(pool: &Pool) -> Vec<Setting> {
         ),
         other => (other, None),
     };
-    vec![
+    let mut all = vec![
         ("balance", Some(word(&BALANCES, &balance).into())),
         ("source_hash.ipv6_prefix", ipv6_prefix.map(Value::from)),
         ("connect.timeout", Some(time(pool.connect.timeout))),
@@ -119,7 +138,18 @@ pub(crate) fn pool(pool: &Pool) -> Vec<Setting> {
             "source",
             pool.source.as_ref().map(IpAddr::to_string).map(Value::from),
         ),
-    ]
+    ];
+    all.extend(routes::proxy_send(pool.proxy_protocol.as_ref()));
+    all.extend(pool.tls.iter().flat_map(routes::pool_tls));
+    all
+}
+
+/// The routes of a listener; none where everything goes to one pool.
+pub(crate) fn routes_of(listener: &Listener) -> &[Route] {
+    match &listener.routing {
+        Routing::Pool(_) => &[],
+        Routing::ByHello(routes) => &routes.routes,
+    }
 }
 
 /// `[[pool.NAME.backend]]`, without the name.

@@ -2,12 +2,20 @@
 //!
 //! Nothing here can mean "default", and no two fields can contradict each other.
 
+mod tls;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::address::{Address, Endpoint};
+
+pub use tls::{
+    Certificate, ClientAuth, ClientCa, PoolSni, PoolTls, ProxyHeader, ProxyReceive, ProxySend,
+    ProxyTlvs, ProxyVersion, Rate, Route, RouteNames, Routes, Routing, StartTls, Target,
+    Termination, Tickets, TlsVersion, Verify,
+};
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,8 +139,10 @@ pub struct Listener {
     pub name: Arc<str>,
     /// Every address, port ranges spelt out; at least one, no two alike among all listeners.
     pub listen: Vec<Endpoint>,
-    /// The name of a pool in [`Model::pools`].
-    pub pool: Arc<str>,
+    /// Where its connections go; every name is that of a pool in [`Model::pools`].
+    pub routing: Routing,
+    /// Who says in the PROXY protocol whom it speaks for; `None`: nobody.
+    pub proxy_protocol: Option<ProxyReceive>,
     /// How bytes are moved.
     pub relay: Relay,
     /// How long a session may do what.
@@ -163,6 +173,10 @@ pub struct Timeouts {
     pub first_byte: Option<Duration>,
     /// From accept to close; `None`: off.
     pub max_lifetime: Option<Duration>,
+    /// Until the client has said enough to be routed: its PROXY header and its ClientHello.
+    pub sniff: Duration,
+    /// A TLS handshake, with the client or with a backend.
+    pub handshake: Duration,
     /// How far the lifetime of one session may be off either way, percent, 0 to 100.
     pub lifetime_jitter: u8,
 }
@@ -220,6 +234,10 @@ pub struct Pool {
     pub retry_budget: u8,
     /// The local address of connections to backends; `None`: the kernel's choice.
     pub source: Option<IpAddr>,
+    /// What backends are told of the client; `None`: nothing.
+    pub proxy_protocol: Option<ProxySend>,
+    /// How connections to backends are encrypted; `None`: not by us.
+    pub tls: Option<PoolTls>,
 }
 
 /// `pool.balance`

@@ -1,5 +1,7 @@
 //! The kinds of text that a key can take: what is expected, and how it is read.
 
+mod wire;
+
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -7,6 +9,10 @@ use std::sync::Arc;
 
 use super::table::Value;
 use crate::base::address::{Address, Endpoint, HostPort};
+
+pub(crate) use wire::{
+    JA4, NETWORK, PATTERN, PLAIN, POOL_SNI, PROTOCOL, RATE, TLV_VALUE, rate_text,
+};
 
 /// A kind of text.
 #[derive(Debug)]
