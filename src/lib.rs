@@ -227,4 +227,5 @@ pub mod metrics;
 pub mod process;
 pub mod snapshot;
 pub mod sys;
+pub mod tls;
 pub mod worker;

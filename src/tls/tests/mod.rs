@@ -1,0 +1,11 @@
+//! Facts about TLS, with real certificates and both sides in memory.
+
+mod backends;
+mod certificates;
+mod clients;
+mod fixtures;
+mod index;
+mod lent;
+mod seam;
+mod tickets;
+mod wire;
