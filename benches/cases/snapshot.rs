@@ -42,7 +42,8 @@ fn listener() -> impl FnMut() -> u8 {
         .expect("the model has this listener");
     move || {
         let listener = black_box(&snapshot).listener(black_box(id));
-        listener.map_or(0, |listener| listener.pool.retry_budget)
+        let pool = listener.and_then(|listener| listener.pool());
+        pool.map_or(0, |pool| pool.retry_budget)
     }
 }
 
