@@ -29,6 +29,14 @@ pub struct Scrape {
     pub reloads_applied: u64,
     /// Reloads that changed nothing, because the configuration had faults.
     pub reloads_rejected: u64,
+    /// Changed files of certificates, keys and authorities that are in use.
+    pub certificates_applied: u64,
+    /// Those that were not taken because of a fault.
+    pub certificates_rejected: u64,
+    /// Every certificate that is shown to anybody, in any order.
+    pub certificates: Vec<CertificateFacts>,
+    /// The time of day, seconds since 1970.
+    pub today: u64,
     /// File descriptors that the process has open.
     pub descriptors: u64,
     /// Session lines that were not written.
@@ -57,6 +65,15 @@ pub struct BackendFacts {
     pub usable: bool,
 }
 
+/// What a metrics page shows of one certificate.
+#[derive(Clone, Debug)]
+pub struct CertificateFacts {
+    /// The first name that it carries.
+    pub name: Arc<str>,
+    /// When it expires, seconds since 1970.
+    pub expires: u64,
+}
+
 /// Sums of one or, under [`OTHER`], many backends.
 #[derive(Default)]
 struct BackendSums {
@@ -76,6 +93,7 @@ pub fn render(registry: &Registry, scrape: &Scrape) -> String {
     pools(&mut page, &registry.pool_rows());
     backends(&page, scrape);
     usable(&page, scrape);
+    certificates(&page, scrape);
     page.finish()
 }
 
@@ -194,6 +212,31 @@ fn backends(page: &Page, scrape: &Scrape) {
             let labels = [labels[0], labels[1], ("result", result)];
             page.counter(&names::BACKEND_CONNECTS, &labels, count);
         }
+    }
+}
+
+fn certificates(page: &Page, scrape: &Scrape) {
+    let reloads = [
+        ("applied", scrape.certificates_applied),
+        ("rejected", scrape.certificates_rejected),
+    ];
+    for (result, count) in reloads {
+        page.counter(&names::CERTIFICATE_RELOADS, &[("result", result)], count);
+    }
+    let mut first = BTreeMap::<&str, u64>::new();
+    for facts in &scrape.certificates {
+        let expires = first.entry(&facts.name).or_insert(u64::MAX);
+        *expires = facts.expires.min(*expires);
+    }
+    let mut shown = BTreeMap::<&str, u64>::new();
+    for (name, at) in first {
+        let place = if shown.len() < VALUES_MAX { name } else { OTHER };
+        let expires = shown.entry(place).or_insert(u64::MAX);
+        *expires = at.min(*expires);
+    }
+    for (name, expires) in shown {
+        let left = number(expires) - number(scrape.today);
+        page.gauge(&names::CERTIFICATE_EXPIRY, &[("name", name)], left);
     }
 }
 

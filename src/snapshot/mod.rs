@@ -13,6 +13,7 @@ use crate::backend::RetryBudget;
 use crate::balance::{Balancer, Rotation};
 use crate::config::model::{Connect, Keepalive, Model, Relay, Route, Timeouts};
 use crate::metrics::{Cells, ListenerCells, PoolCells};
+use crate::tls::live::{Encrypting, Terminating};
 
 pub use registries::{Answers, Registries};
 
@@ -42,6 +43,8 @@ pub struct Listener {
     pub keepalive: Option<Keepalive>,
     /// Where its sessions go.
     pub routing: Routing,
+    /// How it terminates TLS; there is this exactly if some route terminates.
+    pub tls: Option<Arc<Terminating>>,
     /// Counters.
     pub cells: Arc<Cells<ListenerCells>>,
 }
@@ -66,6 +69,8 @@ pub struct Pool {
     pub retry_budget: u8,
     /// The local address to connect from.
     pub source: Option<IpAddr>,
+    /// How connections to backends are encrypted; `None`: not by us.
+    pub tls: Option<Arc<Encrypting>>,
     /// What outlives the snapshot.
     pub live: Arc<PoolLive>,
     /// Counters.
@@ -102,6 +107,11 @@ impl Snapshot {
         self.listeners
             .iter()
             .find_map(|(id, listener)| (*listener.name == *name).then_some(*id))
+    }
+
+    /// Every listener, in no order.
+    pub fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        self.listeners.values()
     }
 
     /// Every pool, in the order of their names.
