@@ -307,11 +307,24 @@ mod tests {
             snapshot: 4,
             reloads_applied: 2,
             reloads_rejected: 1,
+            certificates_applied: 6,
+            certificates_rejected: 5,
+            certificates: vec![
+                certificate("a.example", 5_000),
+                certificate("a.example", 1_500),
+                certificate("old.example", 10),
+            ],
+            today: 1_000,
             descriptors: 99,
             log_dropped: 17,
             pools: vec![Arc::from("db"), Arc::from("empty")],
             backends: vec![backend("a", true), backend("b", false)],
         }
+    }
+
+    fn certificate(name: &str, expires: u64) -> CertificateFacts {
+        let name = Arc::from(name);
+        CertificateFacts { name, expires }
     }
 
     fn backend(name: &str, usable: bool) -> BackendFacts {
@@ -391,6 +404,10 @@ mod tests {
             "ringlane_config_info{version=\"4\"} 1",
             "ringlane_config_reload_total{result=\"applied\"} 2",
             "ringlane_config_reload_total{result=\"rejected\"} 1",
+            "ringlane_certificate_expiry_seconds{name=\"a.example\"} 500",
+            "ringlane_certificate_expiry_seconds{name=\"old.example\"} -990",
+            "ringlane_certificate_reloads_total{result=\"applied\"} 6",
+            "ringlane_certificate_reloads_total{result=\"rejected\"} 5",
             "ringlane_descriptors 99",
             "ringlane_log_dropped_total 17",
             "ringlane_pool_usable{pool=\"db\"} 1",
@@ -436,11 +453,18 @@ mod tests {
         let names: Vec<String> = (0..VALUES_MAX + 20).map(|n| format!("n{n:05}")).collect();
         scrape.backends = names.iter().map(|name| backend(name, true)).collect();
         scrape.pools = names.iter().map(|name| Arc::from(name.as_str())).collect();
+        let expires = |at: u64| 2_000 - at;
+        let numbered = names.iter().zip(0..);
+        scrape.certificates = numbered
+            .map(|(name, at)| certificate(name, expires(at)))
+            .collect();
         let text = render(&Registry::new(1), &scrape);
         let count = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
         assert_eq!(count("ringlane_backend_up{"), VALUES_MAX + 1);
         assert_eq!(count("ringlane_pool_usable{"), VALUES_MAX + 1);
         for line in [
+            // Of those beyond the cap the first to expire.
+            "ringlane_certificate_expiry_seconds{name=\"other\"} -19\n",
             "ringlane_backend_connections_active{pool=\"other\",backend=\"other\"} 60\n",
             "ringlane_backend_up{pool=\"other\",backend=\"other\"} 20\n",
             "ringlane_backend_connects_total{pool=\"other\",backend=\"other\",result=\"ok\"} 100\n",

@@ -94,11 +94,13 @@ impl Terminating {
         self.index.certificates()
     }
 
-    /// Shows `certificate` instead of the one at this place, from the next handshake on.
-    pub(super) fn replace(&self, place: usize, certificate: Loaded) {
+    /// Shows these certificates instead of those at their places, from the next handshake on.
+    pub(super) fn replace(&self, certificates: Vec<(usize, Loaded)>) {
         let mut all = self.index.certificates();
-        if let Some(old) = all.get_mut(place) {
-            *old = certificate;
+        for (place, certificate) in certificates {
+            if let Some(old) = all.get_mut(place) {
+                *old = certificate;
+            }
         }
         self.index.replace(all, self.settings.default_certificate);
     }

@@ -9,7 +9,7 @@ use super::client::Trust;
 use super::live::Settings;
 use super::load::Loading;
 use super::tickets::TicketKeys;
-use super::watch::{Seen, Watched};
+use super::watch::{Renewed, Seen, Watched};
 use super::TimeProvider;
 use crate::base::clock::Instant;
 use crate::config::model::Model;
@@ -130,19 +130,21 @@ impl Store {
         }
         self.next_look = now + LOOK_INTERVAL;
         let trust = Trust::new(Arc::clone(&self.clock));
+        let mut renewed = Vec::new();
         let mut looks_left = LOOKS_MAX;
         for _ in 0..self.watched.len() {
             self.turn = (self.turn + 1) % self.watched.len();
             let Some(watched) = self.watched.get_mut(self.turn) else {
                 continue;
             };
-            let seen = watched.look(now, &trust);
+            let seen = watched.look(now, &trust, &mut renewed);
             self.counts.note(&watched.owner, seen);
             looks_left = looks_left.saturating_sub(watched.files());
             if looks_left == 0 {
                 break;
             }
         }
+        put_in_force(renewed);
     }
 
     fn rotate(&mut self, now: Instant) {
@@ -172,6 +174,18 @@ impl Store {
 
     pub(super) fn clock(&self) -> &Arc<dyn TimeProvider> {
         &self.clock
+    }
+}
+
+/// Each listener's certificates together: replacing one costs as much as replacing all.
+fn put_in_force(mut renewed: Vec<Renewed>) {
+    renewed.sort_by_key(|one| Arc::as_ptr(&one.terminating));
+    let same = |one: &Renewed, other: &Renewed| Arc::ptr_eq(&one.terminating, &other.terminating);
+    for chunk in renewed.chunk_by(same) {
+        if let Some(first) = chunk.first() {
+            let places = chunk.iter().map(|one| (one.place, one.certificate.clone()));
+            first.terminating.replace(places.collect());
+        }
     }
 }
 

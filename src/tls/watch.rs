@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
-use super::certificates;
+use super::certificates::{self, Loaded};
 use super::client::{self, Trust};
 use super::fault::Fault;
 use super::files;
@@ -42,6 +42,13 @@ pub(super) enum Made {
     TicketKeys(Arc<TicketKeys>),
     /// All settings of a pool.
     Backends(Arc<Encrypting>),
+}
+
+/// A certificate that is to be put in force.
+pub(super) struct Renewed {
+    pub(super) terminating: Arc<Terminating>,
+    pub(super) place: usize,
+    pub(super) certificate: Loaded,
 }
 
 /// Files that are of use only together.
@@ -123,7 +130,8 @@ impl Watched {
         self.in_force = other.in_force;
     }
 
-    pub(super) fn look(&mut self, now: Instant, trust: &Trust) -> Seen {
+    /// A changed certificate comes back in `renewed`, since many are put in force together.
+    pub(super) fn look(&mut self, now: Instant, trust: &Trust, renewed: &mut Vec<Renewed>) -> Seen {
         let looks: Vec<_> = self.files.iter().map(|file| look(file)).collect();
         let is_due = self.trouble.as_ref().is_some_and(|it| now >= it.retry);
         if looks != self.looks || self.young || is_due {
@@ -136,15 +144,16 @@ impl Watched {
             }
             let is_known = self.trouble.as_ref().is_some_and(|it| it.of == digest);
             if !is_known || is_due {
-                return self.take(digest, now, trust);
+                let made = self.made.again(trust);
+                return self.take(digest, now, made.map(|made| renewed.extend(made)));
             }
         }
         self.tell(now)
     }
 
-    /// Puts in force what is there, if it can be.
-    fn take(&mut self, digest: Digest, now: Instant, trust: &Trust) -> Seen {
-        match self.made.again(trust) {
+    /// Notes what has been made of the files as they are now.
+    fn take(&mut self, digest: Digest, now: Instant, made: Result<(), Fault>) -> Seen {
+        match made {
             Ok(()) => {
                 self.trouble = None;
                 self.in_force = digest;
@@ -210,17 +219,22 @@ impl Files {
 }
 
 impl Made {
-    fn again(&self, trust: &Trust) -> Result<(), Fault> {
+    /// Makes it again; all but a certificate is in force then.
+    fn again(&self, trust: &Trust) -> Result<Option<Renewed>, Fault> {
         match self {
             Self::Certificate(terminating, place) => {
-                if let Some(certificate) = terminating.settings.certificates.get(*place) {
-                    let loaded = certificates::load(certificate, trust.now())?;
-                    terminating.replace(*place, loaded);
-                }
-                Ok(())
+                let Some(certificate) = terminating.settings.certificates.get(*place) else {
+                    return Ok(None);
+                };
+                let certificate = certificates::load(certificate, trust.now())?;
+                return Ok(Some(Renewed {
+                    terminating: Arc::clone(terminating),
+                    place: *place,
+                    certificate,
+                }));
             }
-            Self::Clients(terminating) => terminating.renew(),
-            Self::TicketKeys(keys) => keys.reload(),
+            Self::Clients(terminating) => terminating.renew()?,
+            Self::TicketKeys(keys) => keys.reload()?,
             Self::Backends(encrypting) => {
                 let side = client::client(&encrypting.settings, trust)?;
                 if let (Some(new), Some((file, _))) =
@@ -230,9 +244,9 @@ impl Made {
                     new.holds(trust.now()).map_err(wrong)?;
                 }
                 encrypting.replace(side);
-                Ok(())
             }
         }
+        Ok(None)
     }
 }
 

@@ -7,5 +7,7 @@ mod fixtures;
 mod index;
 mod lent;
 mod seam;
+mod store;
 mod tickets;
+mod watch;
 mod wire;
