@@ -230,7 +230,11 @@ fn certificates(page: &Page, scrape: &Scrape) {
     }
     let mut shown = BTreeMap::<&str, u64>::new();
     for (name, at) in first {
-        let place = if shown.len() < VALUES_MAX { name } else { OTHER };
+        let place = if shown.len() < VALUES_MAX {
+            name
+        } else {
+            OTHER
+        };
         let expires = shown.entry(place).or_insert(u64::MAX);
         *expires = at.min(*expires);
     }

@@ -108,7 +108,10 @@ impl Process {
     /// The next event; `None`: it is time to look at files and ticket keys.
     fn next(&self, events: &Receiver<Event>) -> Result<Option<Event>, RecvTimeoutError> {
         let Some(due) = self.tls.due() else {
-            return events.recv().map(Some).map_err(|_| RecvTimeoutError::Disconnected);
+            return events
+                .recv()
+                .map(Some)
+                .map_err(|_| RecvTimeoutError::Disconnected);
         };
         // However many events there are: what is due is due.
         let time = now();
@@ -130,9 +133,12 @@ impl Process {
         }
         let current = self.current.load();
         let model = Arc::clone(&current.model);
-        let snapshot = self
-            .registries
-            .build(model, &self.answers.table, self.tls.settings(), current.version + 1);
+        let snapshot = self.registries.build(
+            model,
+            &self.answers.table,
+            self.tls.settings(),
+            current.version + 1,
+        );
         self.swap(&Arc::new(snapshot), |sockets, _| sockets.keep_all());
     }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::Process;
 use super::start::{bind_admin, host_names, read_token};
 use crate::admin::socket::AdminSocket;
-use crate::base::clock::now;
 use crate::admin::{Applied, Reloaded};
+use crate::base::clock::now;
 use crate::config::model::{Admin, Log, Model};
 use crate::config::{self, Checked};
 use crate::log::writer::{self, Writer};
@@ -69,8 +69,7 @@ impl Process {
             model,
             warnings,
             places,
-        } =
-            config::load(source, &self.machine).map_err(|report| report.render(false))?;
+        } = config::load(source, &self.machine).map_err(|report| report.render(false))?;
         let running = &self.current.load().model;
         let changes = config::diff(running, &model);
         let model = keep_fixed(model, running);
@@ -99,9 +98,12 @@ impl Process {
         self.control.set_nameservers(&model.global.nameservers);
         self.answers = self.control.resolve(host_names(&model), RESOLVE_WAIT);
         let version = self.current.load().version + 1;
-        let snapshot = self
-            .registries
-            .build(Arc::clone(&model), &self.answers.table, ready.tls.settings(), version);
+        let snapshot = self.registries.build(
+            Arc::clone(&model),
+            &self.answers.table,
+            ready.tls.settings(),
+            version,
+        );
         let sockets = ready.sockets;
         self.swap(&Arc::new(snapshot), |held, snapshot| {
             held.commit(sockets, snapshot)

@@ -26,9 +26,9 @@ use crate::log::messages::Messages;
 use crate::log::writer::Writer;
 use crate::metrics::Registry;
 use crate::snapshot::{Answers, Registries, Snapshot};
+use crate::sys::process::{allowed_cores, descriptor_limit, raise_descriptor_limit};
 use crate::tls::DefaultTimeProvider;
 use crate::tls::store::Store;
-use crate::sys::process::{allowed_cores, descriptor_limit, raise_descriptor_limit};
 use crate::worker::Seat;
 use crate::worker::mailbox::mailbox;
 use crate::worker::runtime::{self, Driver};
@@ -107,7 +107,8 @@ pub(super) fn start(
     let control = Control::start(&model.global.nameservers, Arc::clone(&surface), events)
         .map_err(|e| other("control thread", &e))?;
     let answers = control.resolve(host_names(&model), RESOLVE_WAIT);
-    let snapshot = Arc::new(registries.build(Arc::clone(&model), &answers.table, tls.settings(), 1));
+    let snapshot =
+        Arc::new(registries.build(Arc::clone(&model), &answers.table, tls.settings(), 1));
     registries.adopt(&snapshot);
     current.store(Arc::clone(&snapshot));
 

@@ -119,12 +119,7 @@ impl Registries {
         }
     }
 
-    fn pool(
-        &self,
-        pool: &model::Pool,
-        answers: &Answers,
-        tls: Option<Arc<Encrypting>>,
-    ) -> Pool {
+    fn pool(&self, pool: &model::Pool, answers: &Answers, tls: Option<Arc<Encrypting>>) -> Pool {
         let members = pool
             .backends
             .iter()

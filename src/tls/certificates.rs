@@ -64,7 +64,9 @@ struct Staple {
 /// OCSP response is not, because it is not sent.
 pub fn load(certificate: &Certificate, now: UnixTime) -> Result<Loaded, CertificateFault> {
     let loaded = read(certificate, now)?;
-    loaded.holds(now).map_err(|wrong| Fault::file(&certificate.chain, wrong))?;
+    loaded
+        .holds(now)
+        .map_err(|wrong| Fault::file(&certificate.chain, wrong))?;
     Ok(loaded)
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::TimeProvider;
 use super::client::Trust;
 use super::live::Settings;
 use super::load::Loading;
 use super::tickets::TicketKeys;
 use super::watch::{Renewed, Seen, Watched};
-use super::TimeProvider;
 use crate::base::clock::Instant;
 use crate::config::model::Model;
 use crate::config::{Places, Report};
@@ -95,7 +95,12 @@ impl Store {
     ///
     /// What need not change is taken over from what is in force: keys of tickets, and sessions with
     /// backends that can be resumed. A certificate that has expired does not replace one that holds.
-    pub fn prepare(&self, model: &Model, places: &Places, now: Instant) -> Result<Prepared, Report> {
+    pub fn prepare(
+        &self,
+        model: &Model,
+        places: &Places,
+        now: Instant,
+    ) -> Result<Prepared, Report> {
         let trust = Trust::new(Arc::clone(&self.clock));
         Loading::new(self, &trust, now).load(model, places)
     }

@@ -57,7 +57,11 @@ fn check_says_what_is_wrong_with_certificates_word_by_word() {
     );
     issue(&directory, "many", &params(&many, 45 * DAY + half));
     issue(&directory, "unnamed", &params(&[], 31 * DAY + half));
-    issue(&directory, "low", &params(&["low.example"], 12 * DAY + half));
+    issue(
+        &directory,
+        "low",
+        &params(&["low.example"], 12 * DAY + half),
+    );
     let mut old = params(&["old.example"], 0);
     old.not_after = date_time_ymd(2021, 3, 1);
     issue(&directory, "old", &old);
@@ -86,7 +90,10 @@ fn check_says_what_is_wrong_with_certificates_word_by_word() {
         }
     }
     fs::remove_dir_all(&directory).unwrap();
-    assert!(wrong.is_empty(), "{wrong}(RINGLANE_BLESS=1 rewrites the texts)");
+    assert!(
+        wrong.is_empty(),
+        "{wrong}(RINGLANE_BLESS=1 rewrites the texts)"
+    );
 }
 
 /// A listener that terminates with the certificate `web` of a directory.
@@ -114,14 +121,22 @@ fn a_running_process_follows_its_certificates() {
     let directory = temporary("follow");
     let backend = Named::start("one");
     let half = DAY / 2;
-    issue(&directory, "web", &params(&["one.example"], 50 * DAY + half));
+    issue(
+        &directory,
+        "web",
+        &params(&["one.example"], 50 * DAY + half),
+    );
     let text = terminating(address(), &directory, backend.address);
     let ringlane = Ringlane::start(&text);
     assert_eq!(days_left(&ringlane, "one.example"), Some(50.0));
     assert_eq!(ringlane.metric(APPLIED), Some(0.0));
 
     // By itself, without a new configuration.
-    issue(&directory, "web", &params(&["two.example"], 60 * DAY + half));
+    issue(
+        &directory,
+        "web",
+        &params(&["two.example"], 60 * DAY + half),
+    );
     eventually("the new certificate is in use", || {
         days_left(&ringlane, "two.example").filter(|days| days.total_cmp(&60.0).is_eq())
     });
@@ -145,18 +160,27 @@ fn a_running_process_follows_its_certificates() {
     assert_eq!(check.status.code(), Some(2));
     let (reported, checked) = (output.stderr, String::from_utf8(check.stderr).unwrap());
     let reported = String::from_utf8(reported).unwrap();
-    assert!(reported.contains(checked.trim_end()), "{reported}\n{checked}");
+    assert!(
+        reported.contains(checked.trim_end()),
+        "{reported}\n{checked}"
+    );
     assert!(checked.contains("ringlane.toml:5:"), "{checked}");
     assert_eq!(version(&ringlane), 1);
     assert_eq!(days_left(&ringlane, "two.example"), Some(60.0));
 
     // SIGHUP takes what is there.
-    issue(&directory, "web", &params(&["three.example"], 70 * DAY + half));
+    issue(
+        &directory,
+        "web",
+        &params(&["three.example"], 70 * DAY + half),
+    );
     ringlane.signal(Signal::HUP);
     eventually("the third certificate is in use", || {
         days_left(&ringlane, "three.example")
     });
-    eventually("the reload is over", || (version(&ringlane) == 2).then_some(()));
+    eventually("the reload is over", || {
+        (version(&ringlane) == 2).then_some(())
+    });
     assert_eq!(ringlane.metric(APPLIED), Some(2.0));
     assert!(ringlane.stop().success());
     fs::remove_dir_all(&directory).unwrap();

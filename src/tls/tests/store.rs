@@ -48,8 +48,10 @@ impl Scene {
     pub(super) fn issue(&self, name: &str, params: &CertificateParams) -> PathBuf {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.authority.0).unwrap();
-        self.directory.file(&format!("{name}.key"), key.serialize_pem());
-        self.directory.file(&format!("{name}.pem"), certificate.pem())
+        self.directory
+            .file(&format!("{name}.key"), key.serialize_pem());
+        self.directory
+            .file(&format!("{name}.pem"), certificate.pem())
     }
 
     /// The configuration with every `@` standing for the directory.
@@ -164,14 +166,46 @@ tls = { verify = "none", certificate = "@a.pem", key = "@b.key" }
         at + 1 + directory * line[..at].matches('@').count()
     };
     let expected = [
-        (8, "\"@b.key", "b.key: not the certificate's key, expected the private key of the first certificate in a.pem"),
-        (9, "\"@gone", "gone.pem: No such file or directory (os error 2), expected a readable file"),
-        (10, "\"@empty", "empty: no certificate, expected CERTIFICATE sections (PEM)"),
-        (11, "\"@a.pem", "a.pem: no private key, expected a PRIVATE KEY, EC PRIVATE KEY or RSA PRIVATE KEY section (PEM, not encrypted)"),
-        (13, "\"@empty", "empty: no key, expected lines of 80 bytes in base64"),
-        (14, "\"@empty", "empty: no certificate, expected CERTIFICATE sections (PEM)"),
-        (17, "\"@\"", ": not a regular file, expected a readable file"),
-        (20, "\"@b.key", "b.key: not the certificate's key, expected the private key of the first certificate in a.pem"),
+        (
+            8,
+            "\"@b.key",
+            "b.key: not the certificate's key, expected the private key of the first certificate in a.pem",
+        ),
+        (
+            9,
+            "\"@gone",
+            "gone.pem: No such file or directory (os error 2), expected a readable file",
+        ),
+        (
+            10,
+            "\"@empty",
+            "empty: no certificate, expected CERTIFICATE sections (PEM)",
+        ),
+        (
+            11,
+            "\"@a.pem",
+            "a.pem: no private key, expected a PRIVATE KEY, EC PRIVATE KEY or RSA PRIVATE KEY section (PEM, not encrypted)",
+        ),
+        (
+            13,
+            "\"@empty",
+            "empty: no key, expected lines of 80 bytes in base64",
+        ),
+        (
+            14,
+            "\"@empty",
+            "empty: no certificate, expected CERTIFICATE sections (PEM)",
+        ),
+        (
+            17,
+            "\"@\"",
+            ": not a regular file, expected a readable file",
+        ),
+        (
+            20,
+            "\"@b.key",
+            "b.key: not the certificate's key, expected the private key of the first certificate in a.pem",
+        ),
     ];
     let expected: Vec<_> = expected
         .iter()
@@ -187,7 +221,10 @@ tls = { verify = "none", certificate = "@a.pem", key = "@b.key" }
 fn what_is_probably_not_meant_is_said() {
     let scene = Scene::new();
     scene.issue("low", &until(&["low.example"], (2026, 1, 30)));
-    scene.issue("old", &until(&["old.example", "*.more.example"], (2025, 12, 31)));
+    scene.issue(
+        "old",
+        &until(&["old.example", "*.more.example"], (2025, 12, 31)),
+    );
     let mut later = params(&["later.example"]);
     later.not_before = date_time_ymd(2026, 1, 2);
     scene.issue("later", &later);
@@ -234,7 +271,8 @@ backends = ["127.0.0.1:2"]
     expected.sort_unstable();
     assert_eq!(lines, expected);
     let default = scene.warnings(&text("default_certificate = 0"));
-    let shown = "no certificate carries \"none.example\": clients are shown the default certificate";
+    let shown =
+        "no certificate carries \"none.example\": clients are shown the default certificate";
     assert!(default.contains(shown), "{default}");
 }
 
@@ -245,7 +283,10 @@ fn each_certificate_has_a_line_with_its_days() {
     let prepared = scene.prepare(WEB).ok().unwrap();
     let line = &prepared.certificates[0];
     let expected = "a.pem: \"a.example\", \"*.b.example\", ECDSA, 2 days left";
-    assert!(line.starts_with("certificate ") && line.ends_with(expected), "{line}");
+    assert!(
+        line.starts_with("certificate ") && line.ends_with(expected),
+        "{line}"
+    );
     scene.clock.forward(DAY);
     let prepared = scene.prepare(WEB).ok().unwrap();
     assert!(prepared.certificates[0].ends_with(", 1 day left"));
@@ -277,7 +318,15 @@ fn ticket_keys_outlive_a_reload_and_change_on_time() {
     scene.load(&text("tls.ticket_rotation = \"1h\""));
     assert!(!Arc::ptr_eq(&first, &keys(&scene)));
     scene.load(&text("tls.ticket_rotation = \"0s\""));
-    assert!(scene.store.settings().listener("web").unwrap().tickets.is_none());
+    assert!(
+        scene
+            .store
+            .settings()
+            .listener("web")
+            .unwrap()
+            .tickets
+            .is_none()
+    );
 }
 
 #[test]
@@ -302,7 +351,9 @@ fn sessions_with_backends_outlive_a_reload_that_leaves_their_settings() {
     assert_eq!(pool(&scene).config().alpn_protocols, [b"h2".to_vec()]);
     // What was verified by other authorities is forgotten.
     let before = pool(&scene);
-    scene.directory.file("ca.pem", Authority::new("other").pem());
+    scene
+        .directory
+        .file("ca.pem", Authority::new("other").pem());
     scene.load(&text(", alpn = \"h2\""));
     assert!(!Arc::ptr_eq(&before, &pool(&scene)));
 }
@@ -364,4 +415,35 @@ fn without_tls_there_is_nothing_to_look_at() {
     scene.issue("a", &params(&["a.example"]));
     scene.load(WEB);
     assert_eq!(scene.store.due(), Some(scene.now + Duration::from_secs(1)));
+}
+
+#[test]
+fn our_own_certificate_is_not_replaced_by_an_expired_one() {
+    let mut scene = Scene::new();
+    let text = "[[listener]]\nlisten = \"127.0.0.1:1\"\npool = \"p\"\n[pool.p]\n\
+                backends = [\"127.0.0.1:2\"]\n\
+                tls = { verify = \"none\", certificate = \"@me.pem\", key = \"@me.key\" }\n";
+    let pool = |scene: &Scene| scene.store.settings().pool("p").unwrap().clone();
+    scene.issue("me", &params(&["me.example"]));
+    scene.load(text);
+    let first = pool(&scene);
+    scene.issue("me", &until(&["me.example"], (2025, 12, 31)));
+    let warnings = scene.warnings(text);
+    assert!(
+        warnings.contains("the one before stays in use"),
+        "{warnings}"
+    );
+    scene.load(text);
+    assert!(Arc::ptr_eq(&first, &pool(&scene)));
+    assert_eq!(scene.counts(), (0, 1));
+    scene.issue("me", &params(&["me.example"]));
+    scene.load(text);
+    assert!(!Arc::ptr_eq(&first, &pool(&scene)));
+    assert_eq!(scene.counts(), (1, 1));
+    // With nothing better it is taken, and backends may refuse it.
+    let mut other = Scene::new();
+    other.issue("me", &until(&["me.example"], (2025, 12, 31)));
+    let warnings = other.warnings(text);
+    assert!(warnings.contains("expired on Dec 31 00:00:00 2025 +00:00, backends refuse it"));
+    other.load(text);
 }

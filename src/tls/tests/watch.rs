@@ -188,7 +188,8 @@ fn rules_about_clients_change_beneath_the_listener() {
     scene.issue("a", &params(&["a.example"]));
     scene.directory.file("people.pem", people.pem());
     scene.directory.file("crl.pem", people.revoke(&[7]));
-    let rules = "tls.client_auth = { mode = \"require\", ca = \"@people.pem\", crl = \"@crl.pem\" }";
+    let rules =
+        "tls.client_auth = { mode = \"require\", ca = \"@people.pem\", crl = \"@crl.pem\" }";
     scene.load(&WEB.replace("tls.cert", &format!("{rules}\ntls.cert")));
     let key = KeyPair::generate().unwrap();
     let own = people.issue_with(&scene.directory, &client_params("alice", 4), &key);
@@ -249,7 +250,8 @@ fn settings_toward_backends_follow_their_files() {
             client: Session::client(&pool.config(), name.clone()).unwrap(),
             server: Session::server(&server.web().config()).unwrap(),
         };
-        pair.settle(&mut Cut::Whole).map(|()| pair.server.negotiated().resumed)
+        pair.settle(&mut Cut::Whole)
+            .map(|()| pair.server.negotiated().resumed)
     };
     assert_eq!(greet(), Ok(false));
     assert_eq!(greet(), Ok(true));
@@ -276,7 +278,10 @@ fn of_many_files_all_have_their_turn() {
     scene.issue("a", &params(&["a.example"]));
     let entry = "{ chain = \"@a.pem\", key = \"@a.key\" },";
     let all = entry.repeat(usize::try_from(CERTIFICATES).unwrap());
-    let text = WEB.replace("[{ chain = \"@a.pem\", key = \"@a.key\" }]", &format!("[{all}]"));
+    let text = WEB.replace(
+        "[{ chain = \"@a.pem\", key = \"@a.key\" }]",
+        &format!("[{all}]"),
+    );
     scene.load(&text);
     scene.issue("a", &params(&["a.example"]));
     scene.look();

@@ -1,30 +1,24 @@
 //! From a model to settings of TLS: every file is read, and every fault is found with its place.
 
+mod pools;
+mod remarks;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::UnixTime;
 
-use super::certificates::{self, Loaded, date};
-use super::client::{self, Trust};
-use super::coverage::{self, Names, Terminated};
-use super::fault::{Fault, Wrong};
+use super::certificates::{self, Loaded};
+use super::client::Trust;
+use super::fault::Fault;
 use super::index::CertificateIndex;
-use super::live::{Encrypting, Settings, Terminating};
+use super::live::{Settings, Terminating};
 use super::store::{Prepared, Store};
 use super::tickets::TicketKeys;
 use super::watch::{self, Files, Made, Watched};
 use crate::base::clock::Instant;
-use crate::base::name::NamePattern;
-use crate::config::model::{
-    self, Certificate, Model, PoolTls, Route, Routes, Routing, Target, Termination, Tickets, Verify,
-};
+use crate::config::model::{Certificate, Model, Routes, Routing, Termination, Tickets};
 use crate::config::{Owner, Places, Remark, Report, Spot};
-
-/// A certificate that expires within so many days is worth a warning.
-const DAYS_LOW: u64 = 30;
-
-const DAY: u64 = 24 * 60 * 60;
 
 /// What has been read and found so far.
 pub(super) struct Loading<'a> {
@@ -108,8 +102,7 @@ impl<'a> Loading<'a> {
         let tickets = self.tickets(name, &termination.tickets);
         let tickets = self.taken(&owner, tickets).flatten();
         let client_files = watch::of_clients(termination);
-        let client_files =
-            (!client_files.is_empty()).then(|| Files::new(client_files, self.today));
+        let client_files = (!client_files.is_empty()).then(|| Files::new(client_files, self.today));
         // With a certificate missing names would seem not to be carried.
         let entries: Option<Vec<Entry<'a>>> = entries.into_iter().collect();
         let Some(entries) = entries else {
@@ -120,8 +113,7 @@ impl<'a> Loading<'a> {
         };
         let loaded: Vec<_> = entries.iter().map(|entry| entry.loaded.clone()).collect();
         self.coverage(name, routes, (termination, &loaded));
-        let Some(terminating) =
-            self.terminating(&owner, termination, (loaded, tickets.clone()))
+        let Some(terminating) = self.terminating(&owner, termination, (loaded, tickets.clone()))
         else {
             return;
         };
@@ -139,9 +131,12 @@ impl<'a> Loading<'a> {
             self.watched.push(files.watched(made, what.clone()));
         }
         if let (Some(files), Some(keys)) = (ticket_files, tickets) {
-            self.watched.push(files.watched(Made::TicketKeys(keys), what));
+            self.watched
+                .push(files.watched(Made::TicketKeys(keys), what));
         }
-        self.settings.listeners.insert(Arc::clone(name), terminating);
+        self.settings
+            .listeners
+            .insert(Arc::clone(name), terminating);
     }
 
     fn terminating(
@@ -176,10 +171,7 @@ impl<'a> Loading<'a> {
             && running.holds(self.today).is_ok()
         {
             let fault = Fault::file(&certificate.chain, wrong);
-            let message = format!("{fault}; the one before stays in use");
-            self.warn(&owner, &certificate.chain, message);
-            self.kept += 1;
-            self.renewed -= 1;
+            self.keep(&owner, &certificate.chain, &fault);
             kept = Some((watched, fault));
             loaded = running;
         }
@@ -189,7 +181,11 @@ impl<'a> Loading<'a> {
             self.warn(&owner, file.unwrap_or(&certificate.chain), warning.clone());
         }
         self.validity(&owner, &certificate.chain, &loaded);
-        Some(Entry { loaded, files, kept })
+        Some(Entry {
+            loaded,
+            files,
+            kept,
+        })
     }
 
     /// What the running configuration has of this certificate.
@@ -224,128 +220,12 @@ impl<'a> Loading<'a> {
         }
     }
 
-    fn pool(&mut self, pool: &model::Pool, tls: &PoolTls) {
-        let owner = Owner::Pool(Arc::clone(&pool.name));
-        let paths = watch::of_pool(tls);
-        let is_watched = !paths.is_empty();
-        let files = Files::new(paths, self.today);
-        let system = match &tls.verify {
-            Verify::System => {
-                let digest = self.trust.system_digest();
-                match self.taken(&owner, digest) {
-                    Some(digest) => Some(digest),
-                    None => return,
-                }
-            }
-            Verify::Ca(_) | Verify::None => None,
-        };
-        let running = self.before.settings().pool(&pool.name).filter(|running| {
-            let watched = self.before.watched().iter();
-            let mut ours = watched.filter(|one| one.is_of(running));
-            let same = ours.all(|one| one.is_in_force(&files));
-            running.settings == *tls && running.system == system && same
-        });
-        let encrypting = match running {
-            // Sessions that can be resumed stay so.
-            Some(running) => Arc::clone(running),
-            None => {
-                let side = client::client(tls, self.trust);
-                let Some(side) = self.taken(&owner, side) else {
-                    return;
-                };
-                Arc::new(Encrypting::new(tls, side, system))
-            }
-        };
-        self.own_certificate(&owner, tls, &encrypting);
-        if is_watched {
-            let made = Made::Backends(Arc::clone(&encrypting));
-            let what = format!("pool {}", pool.name);
-            self.watched.push(files.watched(made, what));
-        }
-        let name = Arc::clone(&pool.name);
-        self.settings.pools.insert(name, encrypting);
-    }
-
-    fn own_certificate(&mut self, owner: &Owner, tls: &PoolTls, encrypting: &Encrypting) {
-        if let (Some((chain, _)), Some(loaded)) = (&tls.certificate, encrypting.certificate()) {
-            self.validity(owner, chain, &loaded);
-        }
-    }
-
-    /// Warns of a certificate that holds no longer, or not for long.
-    fn validity(&mut self, owner: &Owner, chain: &Path, loaded: &Loaded) {
-        let (file, today) = (chain.display(), self.today.as_secs());
-        let days = loaded.not_after.saturating_sub(today) / DAY;
-        let left = match loaded.holds(self.today) {
-            Err(Wrong::NotYetValid { from }) => {
-                let message =
-                    format!("{file}: not valid before {from}, clients refuse it until then");
-                self.warn(owner, chain, message);
-                format!("not valid before {from}")
-            }
-            Err(_) => {
-                let since = date(loaded.not_after);
-                let message = format!("{file}: expired on {since}, clients refuse it");
-                self.warn(owner, chain, message);
-                format!("expired on {since}")
-            }
-            Ok(()) => {
-                let left = match days {
-                    1 => "1 day left".to_owned(),
-                    days => format!("{days} days left"),
-                };
-                if days < DAYS_LOW {
-                    let message = format!("{file}: {left} until it expires");
-                    self.warn(owner, chain, message);
-                }
-                left
-            }
-        };
-        let names: Vec<_> = loaded.names.iter().collect();
-        let names = match names.is_empty() {
-            true => "no names".to_owned(),
-            false => coverage::list(&names),
-        };
-        let line = format!("certificate {file}: {names}, {}, {left}", loaded.kind);
-        self.certificates.push(line);
-    }
-
-    /// Warns of names that only the routes or only the certificates of a listener have.
-    fn coverage(
-        &mut self,
-        listener: &Arc<str>,
-        routes: &Routes,
-        (termination, loaded): (&Termination, &[Loaded]),
-    ) {
-        let terminated = Terminated::of(routes);
-        for (place, loaded) in loaded.iter().enumerate() {
-            let unused = terminated.unused(&loaded.names);
-            if let Some(certificate) = termination.certificates.get(place)
-                && !unused.is_empty()
-            {
-                let owner = Owner::Certificate(Arc::clone(listener), place);
-                let file = certificate.chain.display();
-                let unused = coverage::list(&unused);
-                let message = format!("{file}: no route of the listener terminates {unused}");
-                self.warn(&owner, &certificate.chain, message);
-            }
-        }
-        let carried = Names::of(loaded.iter().flat_map(|loaded| &loaded.names));
-        let terminates = |route: &&Route| matches!(route.target, Target::Terminate(_));
-        for route in routes.routes.iter().filter(terminates) {
-            let missing = |name: &&NamePattern| !carried.meet(name);
-            for name in route.names.sni.iter().filter(missing) {
-                let instead = match termination.default_certificate {
-                    Some(_) => "clients are shown the default certificate and refuse it",
-                    None => "clients that ask for it are refused",
-                };
-                let owner = Owner::Route(Arc::clone(listener), Arc::clone(&route.name));
-                let message = format!("no certificate carries \"{name}\": {instead}");
-                let text = Arc::from(name.to_string());
-                let at = Spot { owner, text };
-                self.warnings.push(Remark { at, message });
-            }
-        }
+    /// Notes that what is in use is better than what is there.
+    fn keep(&mut self, owner: &Owner, chain: &Path, fault: &Fault) {
+        let message = format!("{fault}; the one before stays in use");
+        self.warn(owner, chain, message);
+        self.kept += 1;
+        self.renewed -= 1;
     }
 
     fn warn(&mut self, owner: &Owner, file: &Path, message: String) {
