@@ -61,7 +61,8 @@ fn build(shape: Shape) -> impl FnMut() -> usize {
     let model = Arc::new(model(&shape));
     let registries = registries();
     move || {
-        let snapshot = registries.build(Arc::clone(&model), &Answers::new(), &Settings::default(), 1);
+        let snapshot =
+            registries.build(Arc::clone(&model), &Answers::new(), &Settings::default(), 1);
         black_box(&snapshot).pools().len()
     }
 }
@@ -74,7 +75,12 @@ fn rebuild(shape: Shape) -> impl FnMut() -> usize {
     registries.adopt(&running);
     move || {
         let version = running.version + 1;
-        let snapshot = registries.build(Arc::clone(&model), &Answers::new(), &Settings::default(), version);
+        let snapshot = registries.build(
+            Arc::clone(&model),
+            &Answers::new(),
+            &Settings::default(),
+            version,
+        );
         black_box(&snapshot).pools().len()
     }
 }

@@ -29,6 +29,8 @@ pub struct Spot {
 pub enum Owner {
     /// The listener's certificate with this number, from 0.
     Certificate(Arc<str>, usize),
+    /// What clients of the listener are checked against.
+    Clients(Arc<str>),
     /// The listener's other settings of TLS.
     Termination(Arc<str>),
     /// The listener's route with this name.
@@ -63,7 +65,7 @@ impl Places {
             };
             places.add(&Owner::Termination(name()), tls, &["ticket_keys"]);
             if let Some(clients) = tls.table("client_auth") {
-                places.add(&Owner::Termination(name()), clients, &["ca", "crl"]);
+                places.add(&Owner::Clients(name()), clients, &["ca", "crl"]);
             }
             for (number, certificate) in tls.tables("certificates").iter().enumerate() {
                 let owner = Owner::Certificate(name(), number);

@@ -86,7 +86,6 @@ pub(super) fn start(
     let prepared = sockets.prepare(&model)?;
     let admin = bind_admin(&model.admin).map_err(StartFault::Bind)?;
 
-    let model = Arc::new(model);
     let metrics = Arc::new(Registry::new(model.global.workers));
     let mut registries = Registries::new(Arc::clone(&metrics));
     let reloads = Arc::new(Reloads::default());
@@ -153,7 +152,7 @@ pub(super) fn start(
 }
 
 /// Reads what the configuration names of TLS.
-fn read_tls(checked: Checked) -> Result<(Model, Store, Report), StartFault> {
+fn read_tls(checked: Checked) -> Result<(Arc<Model>, Store, Report), StartFault> {
     let Checked {
         model,
         warnings,
@@ -164,7 +163,7 @@ fn read_tls(checked: Checked) -> Result<(Model, Store, Report), StartFault> {
     let prepared = prepared.map_err(StartFault::Configuration)?;
     let warnings = warnings.and(prepared.warnings.clone());
     tls.commit(prepared, now());
-    Ok((model, tls, warnings))
+    Ok((Arc::new(model), tls, warnings))
 }
 
 fn warn(warnings: &Report) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{RecvTimeoutError, Sender, TrySendError, bounded};
@@ -19,6 +19,7 @@ use crate::metrics::{self, BackendFacts, CertificateFacts, Registry, Scrape};
 use crate::snapshot::Snapshot;
 use crate::sys::process::open_descriptors;
 use crate::tls::store::Counts;
+use crate::tls::{DefaultTimeProvider, TimeProvider};
 use crate::worker::runtime::Driver;
 
 /// A worker that has not ticked for so long is stuck.
@@ -79,8 +80,8 @@ impl View {
             certificates_applied: self.certificates.applied.load(Ordering::Relaxed),
             certificates_rejected: self.certificates.rejected.load(Ordering::Relaxed),
             certificates: certificates(&snapshot),
-            today: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
+            today: DefaultTimeProvider
+                .current_time()
                 .map_or(0, |time| time.as_secs()),
             descriptors: open_descriptors(),
             log_dropped: self.log.dropped(),

@@ -275,8 +275,8 @@ impl Session {
 
     /// Whether there are bytes for the peer.
     pub fn wants_write(&self) -> bool {
-        let unsent = |last: &Box<Last>| !last.unsent.is_empty();
-        self.last.as_ref().is_some_and(unsent) || self.connection.wants_write()
+        let unsent = |last: &Last| !last.unsent.is_empty();
+        self.last.as_deref().is_some_and(unsent) || self.connection.wants_write()
     }
 
     /// Gives bytes for the peer to `sink` by one vectored write of at most 64 records, and says how

@@ -95,6 +95,7 @@ impl<'a> Loading<'a> {
             .map(|(place, certificate)| self.certificate(name, place, certificate))
             .collect();
         let owner = Owner::Termination(Arc::clone(name));
+        let clients = Owner::Clients(Arc::clone(name));
         let ticket_files = match &termination.tickets {
             Tickets::File(file) => Some(Files::new(vec![file.clone()], self.today)),
             Tickets::Off | Tickets::Rotating(_) => None,
@@ -108,12 +109,12 @@ impl<'a> Loading<'a> {
         let Some(entries) = entries else {
             // The rules about clients may have faults, too.
             let none = Vec::new();
-            self.terminating(&owner, termination, (none, None));
+            self.terminating(&clients, termination, (none, None));
             return;
         };
         let loaded: Vec<_> = entries.iter().map(|entry| entry.loaded.clone()).collect();
         self.coverage(name, routes, (termination, &loaded));
-        let Some(terminating) = self.terminating(&owner, termination, (loaded, tickets.clone()))
+        let Some(terminating) = self.terminating(&clients, termination, (loaded, tickets.clone()))
         else {
             return;
         };

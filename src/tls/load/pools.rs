@@ -1,6 +1,5 @@
 //! `pool.tls` to settings toward backends.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::Loading;

@@ -255,7 +255,7 @@ backends = ["127.0.0.1:2"]
     let strict = scene.warnings(&text(""));
     let lines: Vec<_> = strict
         .lines()
-        .map(|line| line.splitn(4, ':').nth(3).unwrap().trim())
+        .map(|line| line.splitn(5, ':').nth(4).unwrap().trim())
         .collect();
     let expected = [
         "low.pem: 29 days left until it expires",
@@ -309,7 +309,7 @@ fn ticket_keys_outlive_a_reload_and_change_on_time() {
     // Other settings change, the certificate changes, and time goes by: the keys go on.
     scene.now = start + Duration::from_mins(9);
     scene.issue("a", &params(&["a.example"]));
-    scene.load(&text("tls.ticket_rotation = \"10m\"\ntls.alpn = \"h2\""));
+    scene.load(&text("tls.ticket_rotation = \"10m\"\ntls.alpn = [\"h2\"]"));
     assert!(Arc::ptr_eq(&first, &keys(&scene)));
     assert_eq!(first.names(), names);
     assert!(scene.store.due().unwrap() <= start + Duration::from_mins(10));
@@ -345,7 +345,7 @@ fn sessions_with_backends_outlive_a_reload_that_leaves_their_settings() {
     scene.load(&text(""));
     assert!(Arc::ptr_eq(&first, &pool(&scene)));
     assert!(Arc::ptr_eq(&config, &pool(&scene).config()));
-    scene.load(&text(", alpn = \"h2\""));
+    scene.load(&text(", alpn = [\"h2\"]"));
     assert!(!Arc::ptr_eq(&first, &pool(&scene)));
     assert_eq!(pool(&scene).alpn, ["h2".into()]);
     assert_eq!(pool(&scene).config().alpn_protocols, [b"h2".to_vec()]);
@@ -354,7 +354,7 @@ fn sessions_with_backends_outlive_a_reload_that_leaves_their_settings() {
     scene
         .directory
         .file("ca.pem", Authority::new("other").pem());
-    scene.load(&text(", alpn = \"h2\""));
+    scene.load(&text(", alpn = [\"h2\"]"));
     assert!(!Arc::ptr_eq(&before, &pool(&scene)));
 }
 
