@@ -3,7 +3,7 @@
 //!
 //! Once records are sealed, what rustls says stands: nobody else can seal an alert.
 
-use rustls::{AlertDescription, Error, InvalidMessage, ProtocolVersion};
+use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible, ProtocolVersion};
 
 /// The record that ends a handshake with a client whose name nobody serves: alert
 /// `unrecognized_name`, fatal (RFC 6066 §3). To be sent in the place of a session's first bytes.
@@ -14,18 +14,35 @@ const fn record(description: u8) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, description]
 }
 
+/// What an alert depends on beside the error.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances {
+    /// What both sides agreed on so far.
+    pub(super) version: Option<ProtocolVersion>,
+    /// Whether the peer is known to speak nothing newer than TLS 1.1.
+    pub(super) old_client: bool,
+}
+
+/// Whether `first`, the first bytes of a stream, are a ClientHello of TLS 1.1 or older. One that is
+/// cut in its first bytes is not told from newer ones.
+pub(super) fn is_old_hello(first: &[u8]) -> bool {
+    // The record's header, the handshake message's, and the version: below TLS 1.2 the highest that
+    // the client speaks.
+    matches!(first, [22, 3, _, _, _, 1, _, _, _, 3, 0..=2, ..])
+}
+
 /// Puts the alert that is due after `error` at the end of what goes to the peer, and says which one
-/// that is. `version`: what both sides agreed on so far.
+/// that is.
 pub(super) fn amend(
     unsent: &mut Vec<u8>,
     error: &Error,
-    version: Option<ProtocolVersion>,
+    circumstances: Circumstances,
 ) -> Option<AlertDescription> {
     let said = at_end(unsent);
     let due = match said {
-        Some(said) => Some(instead_of(said, error, version)),
+        Some(said) => Some(instead_of(said, error, circumstances)),
         // Before a version is chosen nothing is sealed. After that nobody knows here whether it is.
-        None if version.is_none() => where_none_was_said(error),
+        None if circumstances.version.is_none() => where_none_was_said(error),
         None => None,
     };
     if said != due {
@@ -45,10 +62,11 @@ fn at_end(unsent: &[u8]) -> Option<AlertDescription> {
 fn instead_of(
     said: AlertDescription,
     error: &Error,
-    version: Option<ProtocolVersion>,
+    circumstances: Circumstances,
 ) -> AlertDescription {
     use AlertDescription as Alert;
     use InvalidMessage::{InvalidContentType, MessageTooLarge, UnknownProtocolVersion};
+    use PeerIncompatible::SignatureAlgorithmsExtensionRequired;
     match (error, said) {
         // RFC 8446 §5: an unexpected record type.
         (Error::InvalidMessage(InvalidContentType), Alert::DecodeError) => Alert::UnexpectedMessage,
@@ -59,10 +77,16 @@ fn instead_of(
         }
         // RFC 5246 §7.4.6: `certificate_required` came with TLS 1.3.
         (Error::NoCertificatesPresented, Alert::CertificateRequired)
-            if version == Some(ProtocolVersion::TLSv1_2) =>
+            if circumstances.version == Some(ProtocolVersion::TLSv1_2) =>
         {
             Alert::HandshakeFailure
         }
+        // rustls looks for the signature algorithms before it looks at the version, and those came
+        // with TLS 1.2 (RFC 5246 Appendix E.1).
+        (
+            Error::PeerIncompatible(SignatureAlgorithmsExtensionRequired),
+            Alert::HandshakeFailure,
+        ) if circumstances.old_client => Alert::ProtocolVersion,
         // The index has no certificate for the client's name.
         (Error::General(_), Alert::AccessDenied) => Alert::UnrecognisedName,
         _ => said,

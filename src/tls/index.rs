@@ -64,9 +64,9 @@ impl CertificateIndex {
 
     /// Whether a client that asks for `name` is shown a certificate.
     ///
-    /// rustls answers with the alert `access_denied` where there is none. So whoever drives a
-    /// handshake asks here first, and refuses with `unrecognized_name`
-    /// ([`seam::UNRECOGNIZED_NAME`](super::seam::UNRECOGNIZED_NAME)) itself.
+    /// A [`Session`](super::seam::Session) refuses the others by itself, with the alert
+    /// `unrecognized_name`. Whoever has read the name already saves the session by asking here, and
+    /// sends [`seam::UNRECOGNIZED_NAME`](super::seam::UNRECOGNIZED_NAME).
     pub fn knows(&self, name: Option<&str>) -> bool {
         !self.table.load().candidates(name).is_empty()
     }

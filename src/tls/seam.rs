@@ -97,7 +97,19 @@ pub struct Session {
     /// Records that can still be sealed with the keys there are; only counted where keys cannot
     /// change, that is below TLS 1.3.
     records_left: u64,
+    beginning: Beginning,
     last: Option<Box<Last>>,
+}
+
+/// How the peer's stream began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beginning {
+    /// It has not.
+    Awaited,
+    /// As others do.
+    Usual,
+    /// With a ClientHello of a version that nobody should speak any more.
+    Old,
 }
 
 /// What is left of a session after a fault.
@@ -134,6 +146,7 @@ impl Session {
             peer_closed: false,
             closed: false,
             records_left: u64::MAX,
+            beginning: Beginning::Awaited,
             last: None,
         }
     }
@@ -187,6 +200,12 @@ impl Session {
                 *incoming = &[];
                 break;
             }
+            if self.beginning == Beginning::Awaited {
+                self.beginning = match alert::is_old_hello(incoming) {
+                    true => Beginning::Old,
+                    false => Beginning::Usual,
+                };
+            }
             let (mut step, _) = incoming.split_at(incoming.len().min(STEP_BYTES));
             // Of its errors only the full buffer of a handshake message can come up here: a slice
             // gives none, and there is room for plaintext.
@@ -225,7 +244,11 @@ impl Session {
                 let written = self.connection.write_tls(&mut unsent);
                 debug_assert!(written.is_ok(), "a Vec takes all");
             }
-            due = alert::amend(&mut unsent, &error, self.connection.protocol_version());
+            let circumstances = alert::Circumstances {
+                version: self.connection.protocol_version(),
+                old_client: self.beginning == Beginning::Old,
+            };
+            due = alert::amend(&mut unsent, &error, circumstances);
         }
         let fault = match (&error, due) {
             (Error::General(_), Some(AlertDescription::UnrecognisedName)) => {
@@ -275,8 +298,8 @@ impl Session {
 
     /// Whether there are bytes for the peer.
     pub fn wants_write(&self) -> bool {
-        let unsent = |last: &Last| !last.unsent.is_empty();
-        self.last.as_deref().is_some_and(unsent) || self.connection.wants_write()
+        let last = self.last.as_ref();
+        last.is_some_and(|last| !last.unsent.is_empty()) || self.connection.wants_write()
     }
 
     /// Gives bytes for the peer to `sink` by one vectored write of at most 64 records, and says how

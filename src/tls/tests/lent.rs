@@ -4,8 +4,9 @@ use std::io::{self, IoSlice, Write};
 
 use rustls::AlertDescription;
 
+use super::faults::alert;
 use super::fixtures::{Authority, Directory, Listener, calling, side, trusting};
-use super::seam::{Sides, VERSIONS, alert, pattern};
+use super::seam::{Sides, VERSIONS, pattern};
 use super::wire::{Cut, dribbled, fed, written};
 use crate::base::random::Random;
 use crate::config::model::TlsVersion;

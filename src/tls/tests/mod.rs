@@ -3,6 +3,7 @@
 mod backends;
 mod certificates;
 mod clients;
+mod faults;
 mod fixtures;
 mod index;
 mod lent;
