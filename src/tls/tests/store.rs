@@ -132,13 +132,8 @@ pub(super) fn until(names: &[&str], (year, month, day): (i32, u8, u8)) -> Certif
     params
 }
 
-#[test]
-fn every_file_of_no_use_is_a_fault_with_its_place() {
-    let scene = Scene::new();
-    scene.issue("a", &params(&["a.example"]));
-    scene.issue("b", &params(&["b.example"]));
-    scene.directory.file("empty", "");
-    let text = r#"
+/// Every kind of file, each of no use in some way.
+const FAULTY: &str = r#"
 [[listener]]
 listen = "127.0.0.1:1"
 pool = "p"
@@ -159,55 +154,65 @@ tls = { ca = "@", certificate = "@a.pem", key = "@a.key" }
 backends = ["127.0.0.1:2"]
 tls = { verify = "none", certificate = "@a.pem", key = "@b.key" }
 "#;
+
+/// The line, what is marked in it, and what is said.
+const FAULTS: [(usize, &str, &str); 8] = [
+    (
+        8,
+        "\"@b.key",
+        "b.key: not the certificate's key, expected the private key of the first certificate in a.pem",
+    ),
+    (
+        9,
+        "\"@gone",
+        "gone.pem: No such file or directory (os error 2), expected a readable file",
+    ),
+    (
+        10,
+        "\"@empty",
+        "empty: no certificate, expected CERTIFICATE sections (PEM)",
+    ),
+    (
+        11,
+        "\"@a.pem",
+        "a.pem: no private key, expected a PRIVATE KEY, EC PRIVATE KEY or RSA PRIVATE KEY section (PEM, not encrypted)",
+    ),
+    (
+        13,
+        "\"@empty",
+        "empty: no key, expected lines of 80 bytes in base64",
+    ),
+    (
+        14,
+        "\"@empty",
+        "empty: no certificate, expected CERTIFICATE sections (PEM)",
+    ),
+    (
+        17,
+        "\"@\"",
+        ": not a regular file, expected a readable file",
+    ),
+    (
+        20,
+        "\"@b.key",
+        "b.key: not the certificate's key, expected the private key of the first certificate in a.pem",
+    ),
+];
+
+#[test]
+fn every_file_of_no_use_is_a_fault_with_its_place() {
+    let scene = Scene::new();
+    scene.issue("a", &params(&["a.example"]));
+    scene.issue("b", &params(&["b.example"]));
+    scene.directory.file("empty", "");
+    let text = FAULTY;
     let column = |line: usize, what: &str| {
         let line = text.lines().nth(line - 1).unwrap();
         let directory = scene.directory.path("").to_string_lossy().len() - 1;
         let at = line.find(what).unwrap();
         at + 1 + directory * line[..at].matches('@').count()
     };
-    let expected = [
-        (
-            8,
-            "\"@b.key",
-            "b.key: not the certificate's key, expected the private key of the first certificate in a.pem",
-        ),
-        (
-            9,
-            "\"@gone",
-            "gone.pem: No such file or directory (os error 2), expected a readable file",
-        ),
-        (
-            10,
-            "\"@empty",
-            "empty: no certificate, expected CERTIFICATE sections (PEM)",
-        ),
-        (
-            11,
-            "\"@a.pem",
-            "a.pem: no private key, expected a PRIVATE KEY, EC PRIVATE KEY or RSA PRIVATE KEY section (PEM, not encrypted)",
-        ),
-        (
-            13,
-            "\"@empty",
-            "empty: no key, expected lines of 80 bytes in base64",
-        ),
-        (
-            14,
-            "\"@empty",
-            "empty: no certificate, expected CERTIFICATE sections (PEM)",
-        ),
-        (
-            17,
-            "\"@\"",
-            ": not a regular file, expected a readable file",
-        ),
-        (
-            20,
-            "\"@b.key",
-            "b.key: not the certificate's key, expected the private key of the first certificate in a.pem",
-        ),
-    ];
-    let expected: Vec<_> = expected
+    let expected: Vec<_> = FAULTS
         .iter()
         .map(|(line, at, what)| {
             let column = column(*line, at);
