@@ -7,6 +7,7 @@ mod faults;
 mod fixtures;
 mod index;
 mod lent;
+mod remarks;
 mod seam;
 mod store;
 mod tickets;
