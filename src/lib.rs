@@ -62,6 +62,7 @@
 //! | [`config`] | the file: read, every fault found, resolved to a model, printed, compared |
 //! | [`log`], [`metrics`], [`io`] | session lines and messages; cells and their page; waiting, buffers, wheel |
 //! | [`backend`] | the facts about each backend, and the retry budget |
+//! | [`proxy_protocol`] | the header that names a connection's client: bytes in, addresses out, and back |
 //! | [`balance`] | which backends to try in which order |
 //! | [`snapshot`] | everything a session looks up, and the registries of what outlives it |
 //! | [`forward`] | dial, relay, close: the data path |
@@ -72,8 +73,8 @@
 //! | [`cli`] | the commands |
 //!
 //! Only [`worker`], [`io`] and [`forward`] may name monoio; only [`control`] and [`cli`] tokio. Files that
-//! decide (`backend`, `balance`, the validation of `config`, the wheel) name no runtime, no socket and
-//! no clock: they take the time as an argument.
+//! decide (`backend`, `balance`, `proxy_protocol`, the validation of `config`, the wheel) name no runtime,
+//! no socket and no clock: they take the time as an argument.
 //!
 //! # Invariants
 //!
@@ -225,6 +226,7 @@ pub mod log;
 pub mod manual;
 pub mod metrics;
 pub mod process;
+pub mod proxy_protocol;
 pub mod snapshot;
 pub mod sys;
 pub mod worker;
