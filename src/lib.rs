@@ -64,6 +64,7 @@
 //! | [`backend`] | the facts about each backend, and the retry budget |
 //! | [`proxy_protocol`] | the header that names a connection's client: bytes in, addresses out, and back |
 //! | [`balance`] | which backends to try in which order |
+//! | [`tls`] | certificates, tickets, settings of both sides, and TLS itself: bytes in, bytes out |
 //! | [`snapshot`] | everything a session looks up, and the registries of what outlives it |
 //! | [`forward`] | dial, relay, close: the data path |
 //! | [`worker`] | one core: runtime, accepting, sessions |
@@ -229,4 +230,5 @@ pub mod process;
 pub mod proxy_protocol;
 pub mod snapshot;
 pub mod sys;
+pub mod tls;
 pub mod worker;

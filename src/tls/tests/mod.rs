@@ -1,0 +1,12 @@
+//! Facts about TLS, with real certificates and both sides in memory.
+
+mod backends;
+mod certificates;
+mod clients;
+mod faults;
+mod fixtures;
+mod index;
+mod lent;
+mod seam;
+mod tickets;
+mod wire;
