@@ -35,6 +35,7 @@ const PURE: &[&str] = &[
     "config/validate",
     "io/wheel.rs",
     "proxy_protocol/",
+    "sni/",
 ];
 
 /// Which modules may name a runtime; a worker must never meet the control plane's.
