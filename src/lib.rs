@@ -62,7 +62,10 @@
 //! | [`config`] | the file: read, every fault found, resolved to a model, printed, compared |
 //! | [`log`], [`metrics`], [`io`] | session lines and messages; cells and their page; waiting, buffers, wheel |
 //! | [`backend`] | the facts about each backend, and the retry budget |
-//! | [`balance`], [`tls`] | which backends to try in which order; TLS without sockets: certificates, settings, tickets |
+//! | [`proxy_protocol`] | the header that names a connection's client: bytes in, addresses out, and back |
+//! | [`sni`] | the ClientHello: names and protocols asked for, fingerprint; values by name |
+//! | [`balance`] | which backends to try in which order |
+//! | [`tls`] | certificates, tickets, settings of both sides, and TLS itself: bytes in, bytes out |
 //! | [`snapshot`] | everything a session looks up, and the registries of what outlives it |
 //! | [`forward`] | dial, relay, close: the data path |
 //! | [`worker`] | one core: runtime, accepting, sessions |
@@ -72,8 +75,8 @@
 //! | [`cli`] | the commands |
 //!
 //! Only [`worker`], [`io`] and [`forward`] may name monoio; only [`control`] and [`cli`] tokio. Files that
-//! decide (`backend`, `balance`, the validation of `config`, the wheel) name no runtime, no socket and
-//! no clock: they take the time as an argument.
+//! decide (`backend`, `balance`, `proxy_protocol`, `sni`, the validation of `config`, the wheel) name no
+//! runtime, no socket and no clock: they take the time as an argument.
 //!
 //! # Invariants
 //!
@@ -228,7 +231,9 @@ pub mod log;
 pub mod manual;
 pub mod metrics;
 pub mod process;
+pub mod proxy_protocol;
 pub mod snapshot;
+pub mod sni;
 pub mod sys;
 pub mod tls;
 pub mod worker;

@@ -101,7 +101,7 @@ impl<'a> Pump<'a> {
             hurried: Cell::new(true),
             ..*self
         };
-        if !self.link.is_engaged(back.direction) {
+        if !self.link.is_engaged(back.direction) && !self.link.has_unsent(back.direction) {
             // However far it comes, the connection is broken.
             let _ = back.copy(Relay::Copy);
         }
@@ -203,6 +203,7 @@ impl<'a> Pump<'a> {
     async fn flush(&self) -> Result<(), Broken> {
         let rest = self.link.take_unsent(self.direction);
         let mut unsent = &*rest;
+        self.hurry();
         while !unsent.is_empty() {
             self.room().await;
             unsent = self.send(unsent)?;
@@ -213,7 +214,6 @@ impl<'a> Pump<'a> {
     /// Splices until the source ends or the messages become small.
     async fn splice(&self, mode: Relay) -> Result<Spliced, Broken> {
         let mut small = 0;
-        self.hurry();
         loop {
             let Some(mut pipe) = self.loan.lane.pipes.borrow() else {
                 self.loan.worker.pipes_refused.inc();
@@ -234,6 +234,7 @@ impl<'a> Pump<'a> {
                     Err(Errno::INVAL) => return Ok(Spliced::Unable),
                     Err(cause) => return Err(self.source_broke(cause)),
                 };
+                self.hurry();
                 self.drain(&mut pipe).await?;
                 moved += filled;
                 small = if filled < SMALL_SPLICE { small + 1 } else { 0 };

@@ -21,6 +21,9 @@ use crate::io::socket::Socket;
 use crate::snapshot::ListenerId;
 use crate::sys::socket::{accept, finish};
 
+/// Clients of one turn that are accepted without a descriptor for their backend.
+const BURST: u64 = 8;
+
 /// How long accepting pauses when the process has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -209,7 +212,9 @@ impl Gate {
     /// Makes sessions of connections that wait, at most a turn's worth; returns how many.
     ///
     /// A client is not taken from the queue when there would be no descriptor for its backend: clients
-    /// without backends would use up the last descriptors, and nobody be served.
+    /// without backends would use up the last descriptors, and nobody be served. A descriptor has to be
+    /// kept for that only in a burst or after a shortage: before the next few, the sessions of the last
+    /// few have dialled.
     fn accept_waiting(&self, worker: &Rc<Worker>) -> Result<u64, Errno> {
         let most = worker.room().min(ACCEPTS_PER_TURN);
         if most == 0 {
@@ -222,7 +227,8 @@ impl Gate {
                 Err(error) if is_clients(error) => continue,
                 Err(error) => return Err(error),
             };
-            let spare = match worker.shortage.is_recent().then(|| spare(&socket)) {
+            let careful = accepted >= BURST || worker.shortage.is_recent();
+            let spare = match careful.then(|| spare(&socket)) {
                 None => None,
                 Some(Ok(spare)) => Some(spare),
                 Some(Err(error)) => {

@@ -1,6 +1,7 @@
 //! The worker's clock: looks at sessions that are due, passes on the log, shows that it lives.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Worker;
 use crate::base::clock::now;
@@ -9,12 +10,22 @@ use crate::io::wheel::SLOT;
 /// Ticks between two looks at the session log: a line reaches its writer within 100 ms.
 const TICKS_PER_FLUSH: u32 = 4;
 
+/// A tick that comes so long after the last one has been held up: a worker that could not run, a
+/// machine that stood still.
+const LATE: Duration = Duration::from_millis(250);
+
 pub(super) async fn run(worker: Rc<Worker>) {
     let mut ticks = 0_u32;
     loop {
         monoio::time::sleep(SLOT).await;
         let time = now();
-        worker.lane.time.set(time);
+        let last = worker.lane.time.replace(time);
+        if time - last > LATE {
+            let sessions = worker.sessions.borrow();
+            sessions
+                .values()
+                .for_each(|link| link.excuse(time - last, time));
+        }
         worker.cells().beat(time);
         worker.check_sessions(time);
         ticks = ticks.wrapping_add(1);

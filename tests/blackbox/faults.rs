@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use ringlane::base::clock::now;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, Signal, pidfd_getfd, pidfd_open, prlimit,
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::hanging::Hanging;
@@ -295,6 +297,31 @@ fn lack_of_descriptors_stops_nobody_and_is_over_when_some_are_free() {
     assert_eq!(well.count(), 38);
 }
 
+#[test]
+fn burst_larger_than_the_descriptors_left_is_served_one_after_the_other() {
+    let echo = Echo::start();
+    let (ringlane, front) = start("auto", &[echo.address], "");
+    limit_descriptors(&ringlane, 31);
+    // All of them wait when ringlane looks.
+    ringlane.signal(Signal::STOP);
+    let clients: Vec<TcpStream> = (0..60).map(|_| connect(front)).collect();
+    for mut stream in &clients {
+        stream.write_all(b"served").unwrap();
+    }
+    ringlane.signal(Signal::CONT);
+    thread::scope(|scope| {
+        for mut stream in clients {
+            scope.spawn(move || stream.read_exact(&mut [0; 6]).unwrap());
+        }
+    });
+    let lines = ringlane.session_lines(60);
+    assert!(lines.iter().all(|line| line["reason"] == "eof"));
+    // Nobody had to wait for an attempt's time to run out.
+    let longest = lines.iter().filter_map(|line| line["duration_ms"].as_f64());
+    let longest = longest.fold(0.0, f64::max);
+    assert!(longest < 9_000.0, "{longest} ms");
+}
+
 /// Leaves the running ringlane room for so many more descriptors.
 fn limit_descriptors(ringlane: &Ringlane, more: u64) {
     let open: Vec<u64> = fs::read_dir(format!("/proc/{}/fd", ringlane.pid()))
@@ -359,4 +386,48 @@ fn unix_backend_with_a_full_queue_is_waited_for() {
         assert_eq!(answer, "welcome");
     }
     fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn backends_get_small_messages_at_once_in_every_mode() {
+    for relay in ["auto", "copy", "splice"] {
+        for greeting in [true, false] {
+            let (backend, backend_address) = listener();
+            let (ringlane, front) = start(relay, &[backend_address], "");
+            let mut client = connect(front);
+            if greeting {
+                client.write_all(b"first").unwrap();
+            }
+            let (mut served, _) = backend.accept().unwrap();
+            if greeting {
+                served.read_exact(&mut [0; 5]).unwrap();
+            }
+            for _ in 0..2 {
+                client.write_all(b"next").unwrap();
+                served.read_exact(&mut [0; 4]).unwrap();
+            }
+            let found = sockets_to(&ringlane, backend_address);
+            assert_eq!(found.len(), 1, "{relay}");
+            assert!(found[0].tcp_nodelay().unwrap(), "{relay}, {greeting}");
+        }
+    }
+}
+
+/// Ringlane's own connections to `peer`.
+fn sockets_to(ringlane: &Ringlane, peer: SocketAddr) -> Vec<Socket> {
+    let pid = Pid::from_raw(i32::try_from(ringlane.pid()).unwrap()).unwrap();
+    let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    fs::read_dir(format!("/proc/{}/fd", ringlane.pid()))
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|number| pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok())
+        .map(Socket::from)
+        .filter(|socket| {
+            let connected = socket
+                .peer_addr()
+                .ok()
+                .and_then(|address| address.as_socket());
+            connected == Some(peer)
+        })
+        .collect()
 }

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::hanging::Hanging;
@@ -72,6 +73,28 @@ fn a_byte_now_and_then_in_either_direction_is_no_silence() {
     at_end(&client);
     // The last byte was a tenth of a second before the trickle's end.
     ended(&ringlane, "idle", active - 100.0 + 1_000.0 - 100.0);
+}
+
+#[test]
+fn a_standstill_of_ringlane_is_nobodys_silence() {
+    for driver in ["io_uring", "epoll"] {
+        let (listener, front) = (TcpListener::bind(address()).unwrap(), address());
+        let backend = listener.local_addr().unwrap();
+        let configuration = with_timeouts(front, backend, "idle = \"1s\"");
+        let configuration = format!("global = {{ driver = \"{driver}\" }}\n{configuration}");
+        let ringlane = Ringlane::start(&configuration);
+        let (mut client, mut backend) = pair(front, &listener);
+        client.write_all(b"a").unwrap();
+        backend.read_exact(&mut [0; 1]).unwrap();
+        ringlane.signal(Signal::STOP);
+        std::thread::sleep(Duration::from_millis(1_100));
+        client.write_all(b"b").unwrap();
+        ringlane.signal(Signal::CONT);
+        backend.read_exact(&mut [0; 1]).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        backend.write_all(b"z").unwrap();
+        client.read_exact(&mut [0; 1]).unwrap();
+    }
 }
 
 #[test]

@@ -183,6 +183,12 @@ impl Link {
         self.key.set(Some(key));
     }
 
+    /// Counts no silence for so long until `now`: the worker was held up, so nobody could be heard, and
+    /// bytes that moved since then have a stamp from before.
+    pub fn excuse(&self, held_up: Duration, now: Instant) {
+        self.active.set((self.active.get() + held_up).min(now));
+    }
+
     /// How the session ended, once both directions are over.
     pub fn ending(&self) -> Option<Ending> {
         self.ending.get()
