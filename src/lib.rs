@@ -65,7 +65,7 @@
 //! | [`proxy_protocol`] | the header that names a connection's client: bytes in, addresses out, and back |
 //! | [`sni`] | the ClientHello: names and protocols asked for, fingerprint; values by name |
 //! | [`balance`] | which backends to try in which order |
-//! | [`tls`] | certificates and settings, and TLS without sockets: bytes in, bytes out |
+//! | [`tls`] | certificates, tickets, settings of both sides, and TLS itself: bytes in, bytes out |
 //! | [`snapshot`] | everything a session looks up, and the registries of what outlives it |
 //! | [`forward`] | dial, relay, close: the data path |
 //! | [`worker`] | one core: runtime, accepting, sessions |
@@ -75,8 +75,8 @@
 //! | [`cli`] | the commands |
 //!
 //! Only [`worker`], [`io`] and [`forward`] may name monoio; only [`control`] and [`cli`] tokio. Files that
-//! decide (`backend`, `balance`, `proxy_protocol`, the validation of `config`, the wheel) name no runtime,
-//! no socket and no clock: they take the time as an argument.
+//! decide (`backend`, `balance`, `proxy_protocol`, `sni`, the validation of `config`, the wheel) name no
+//! runtime, no socket and no clock: they take the time as an argument.
 //!
 //! # Invariants
 //!
@@ -141,7 +141,7 @@
 //! ([`process::reload`](process)) goes:
 //!
 //! 1. Read and check the file; compare it with the running model; keep what needs a restart.
-//! 2. Read the token, bind the admin address, bind every new address, then listen on them, and last open
+//! 2. Read and check every file that it names of TLS ([`tls::store`]). Read the token, bind the admin address, bind every new address, then listen on them, and last open
 //!    the session log if it changes. Any refusal drops all of this, and the reload is rejected.
 //! 3. Resolve new names, for at most 2 s. Build the snapshot aside, taking over live state by name.
 //! 4. Commit: registries adopt the snapshot, listening sockets change hands, withdrawn ones stop taking
@@ -151,7 +151,8 @@
 //! 5. Session log, level of messages, token and admin address follow.
 //!
 //! A withdrawn socket drops new SYNs ([`sys::filter`]), serves its queue by the snapshot before, and is
-//! closed once nothing has come for 250 ms. New answers for host names take steps 3 and 4 with the same
+//! closed once nothing has come for 250 ms. Certificates and keys of TLS whose files change are swapped
+//! beneath the snapshot that refers to them, by the main thread, without any of these steps. New answers for host names take steps 3 and 4 with the same
 //! model and no change of sockets.
 //!
 //! # Stop
@@ -182,6 +183,8 @@
 //! | metric cells ([`metrics::Cells`]) and heartbeats | one worker each | control thread, and workers for the number of sessions |
 //! | mailboxes ([`worker::mailbox`]): a channel and an eventfd | main thread | one worker each |
 //! | the snapshot pointer | main thread | control thread |
+//! | certificates, ticket keys and settings of TLS beneath a snapshot ([`tls::live`]) | main thread | workers, metrics |
+//! | sessions with backends that can be resumed | workers | workers |
 //! | events, and the control thread's commands | control and main thread | main and control thread |
 //! | the log's queues, settings and count of dropped lines | workers, main, log thread | log thread, workers, metrics |
 //! | readiness, token, reload counts ([`admin::Surface`]) | main thread | control thread |

@@ -34,6 +34,8 @@ const PURE: &[&str] = &[
     "base/reason.rs",
     "config/validate",
     "io/wheel.rs",
+    "proxy_protocol/",
+    "sni/",
 ];
 
 /// Which modules may name a runtime; a worker must never meet the control plane's.

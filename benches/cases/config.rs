@@ -8,6 +8,7 @@ use ringlane::config::model::Model;
 use ringlane::config::{Machine, parse};
 use ringlane::metrics;
 use ringlane::snapshot::{Answers, Registries};
+use ringlane::tls::live::Settings;
 
 use super::{Case, seeded};
 
@@ -60,7 +61,8 @@ fn build(shape: Shape) -> impl FnMut() -> usize {
     let model = Arc::new(model(&shape));
     let registries = registries();
     move || {
-        let snapshot = registries.build(Arc::clone(&model), &Answers::new(), 1);
+        let snapshot =
+            registries.build(Arc::clone(&model), &Answers::new(), &Settings::default(), 1);
         black_box(&snapshot).pools().len()
     }
 }
@@ -69,11 +71,16 @@ fn build(shape: Shape) -> impl FnMut() -> usize {
 fn rebuild(shape: Shape) -> impl FnMut() -> usize {
     let model = Arc::new(model(&shape));
     let mut registries = registries();
-    let running = registries.build(Arc::clone(&model), &Answers::new(), 1);
+    let running = registries.build(Arc::clone(&model), &Answers::new(), &Settings::default(), 1);
     registries.adopt(&running);
     move || {
         let version = running.version + 1;
-        let snapshot = registries.build(Arc::clone(&model), &Answers::new(), version);
+        let snapshot = registries.build(
+            Arc::clone(&model),
+            &Answers::new(),
+            &Settings::default(),
+            version,
+        );
         black_box(&snapshot).pools().len()
     }
 }

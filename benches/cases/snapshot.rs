@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use ringlane::snapshot::{Answers, Snapshot};
+use ringlane::tls::live::Settings;
 
 use super::Case;
 use super::config::{Shape, model, registries};
@@ -53,5 +54,5 @@ fn snapshot() -> Snapshot {
         backends: 3,
         balance: "round_robin",
     });
-    registries().build(Arc::new(model), &Answers::new(), 1)
+    registries().build(Arc::new(model), &Answers::new(), &Settings::default(), 1)
 }

@@ -2,9 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use crate::base::clock::now;
 use crate::config::model::Model;
-use crate::config::{self, Machine};
+use crate::config::{self, Checked, Machine, Report};
+use crate::tls::DefaultTimeProvider;
+use crate::tls::store::{Prepared, Store};
 
 use super::{print, refuse, show};
 
@@ -35,12 +39,16 @@ pub(super) fn check(flags: &Check) -> ExitCode {
         Ok(checked) => checked,
         Err(report) => return refuse(&report),
     };
-    show(&checked.warnings);
+    let certificates = match tls(&checked) {
+        Ok(prepared) => prepared,
+        Err(report) => return refuse(&report),
+    };
+    show(&checked.warnings.and(certificates.warnings));
     if flags.print {
         return print(&config::print(&checked.model));
     }
     match &flags.diff {
-        None => print(&summary(&checked.model)),
+        None => print(&(summary(&checked.model) + &lines(&certificates.certificates))),
         Some(running) => match config::load(running, &machine) {
             Ok(running) => print(&changes(&config::diff(&running.model, &checked.model))),
             Err(report) => refuse(&report),
@@ -63,11 +71,21 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{plural}")
 }
 
-fn changes(lines: &[String]) -> String {
-    if lines.is_empty() {
+fn changes(changes: &[String]) -> String {
+    if changes.is_empty() {
         return "nothing would change\n".to_owned();
     }
+    lines(changes)
+}
+
+fn lines(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Reads every file that the configuration names of TLS.
+fn tls(checked: &Checked) -> Result<Prepared, Report> {
+    let store = Store::new(Arc::new(DefaultTimeProvider));
+    store.prepare(&checked.model, &checked.places, now())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod choices;
 mod diff;
 mod files;
 mod keys;
+mod places;
 mod print;
 mod read;
 mod report;
@@ -28,6 +29,7 @@ use rustix::process::{Resource, getrlimit};
 pub use diff::diff;
 use files::Gathered;
 use model::Model;
+pub use places::{Owner, Places, Remark, Spot};
 pub use print::print;
 pub use report::Report;
 use report::{Findings, Severity};
@@ -53,6 +55,8 @@ pub struct Checked {
     pub model: Model,
     /// What is allowed but probably not meant.
     pub warnings: Report,
+    /// Where in the files it says what about TLS.
+    pub places: Places,
 }
 
 /// Reads and checks the file at `path` and all that it includes.
@@ -94,6 +98,7 @@ fn check(gathered: Gathered, machine: &Machine) -> Result<Checked, Report> {
         return Err(check.faults.into_report(Severity::Fault, &sources));
     }
     Ok(Checked {
+        places: Places::gather(&root, &model, &sources),
         model,
         warnings: check.warnings.into_report(Severity::Warning, &sources),
     })

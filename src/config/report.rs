@@ -56,6 +56,19 @@ impl Report {
         self.findings.is_empty()
     }
 
+    /// Both reports as one; `other` is of the same files and of the same kind.
+    pub fn and(mut self, other: Self) -> Self {
+        if self.is_empty() {
+            return other;
+        }
+        self.more += other.more;
+        self.findings.extend(other.findings);
+        self.findings.sort_by_key(|finding| finding.place);
+        self.more += self.findings.len().saturating_sub(SHOWN_MAX);
+        self.findings.truncate(SHOWN_MAX);
+        self
+    }
+
     /// How many findings there are, those beyond the shown ones included.
     pub fn len(&self) -> usize {
         self.findings.len() + self.more

@@ -214,6 +214,20 @@ pub const CONFIG_RELOAD: Metric = counter(
     "Reloads of the configuration: applied or rejected.",
 );
 
+/// `{name}`
+pub const CERTIFICATE_EXPIRY: Metric = gauge(
+    "ringlane_certificate_expiry_seconds",
+    Unit::Seconds,
+    "Time until the certificate expires, negative afterwards; of several with one name the first to.",
+);
+
+/// `{result}`
+pub const CERTIFICATE_RELOADS: Metric = counter(
+    "ringlane_certificate_reloads_total",
+    Unit::Count,
+    "Changed files of certificates, keys and authorities: applied, or rejected for a fault.",
+);
+
 /// No labels.
 pub const DESCRIPTORS: Metric = gauge(
     "ringlane_descriptors",
@@ -229,7 +243,7 @@ pub const BUILD_INFO: Metric = gauge(
 );
 
 /// Every metric.
-pub const ALL: [Metric; 24] = [
+pub const ALL: [Metric; 26] = [
     ACCEPTED,
     CONNECTIONS,
     CONNECTIONS_ACTIVE,
@@ -252,6 +266,8 @@ pub const ALL: [Metric; 24] = [
     LOG_DROPPED,
     CONFIG_INFO,
     CONFIG_RELOAD,
+    CERTIFICATE_EXPIRY,
+    CERTIFICATE_RELOADS,
     DESCRIPTORS,
     BUILD_INFO,
 ];

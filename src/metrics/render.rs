@@ -29,6 +29,14 @@ pub struct Scrape {
     pub reloads_applied: u64,
     /// Reloads that changed nothing, because the configuration had faults.
     pub reloads_rejected: u64,
+    /// Changed files of certificates, keys and authorities that are in use.
+    pub certificates_applied: u64,
+    /// Those that were not taken because of a fault.
+    pub certificates_rejected: u64,
+    /// Every certificate that is shown to anybody, in any order.
+    pub certificates: Vec<CertificateFacts>,
+    /// The time of day, seconds since 1970.
+    pub today: u64,
     /// File descriptors that the process has open.
     pub descriptors: u64,
     /// Session lines that were not written.
@@ -57,6 +65,15 @@ pub struct BackendFacts {
     pub usable: bool,
 }
 
+/// What a metrics page shows of one certificate.
+#[derive(Clone, Debug)]
+pub struct CertificateFacts {
+    /// The first name that it carries.
+    pub name: Arc<str>,
+    /// When it expires, seconds since 1970.
+    pub expires: u64,
+}
+
 /// Sums of one or, under [`OTHER`], many backends.
 #[derive(Default)]
 struct BackendSums {
@@ -76,6 +93,7 @@ pub fn render(registry: &Registry, scrape: &Scrape) -> String {
     pools(&mut page, &registry.pool_rows());
     backends(&page, scrape);
     usable(&page, scrape);
+    certificates(&page, scrape);
     page.finish()
 }
 
@@ -199,6 +217,35 @@ fn backends(page: &Page, scrape: &Scrape) {
     }
 }
 
+fn certificates(page: &Page, scrape: &Scrape) {
+    let reloads = [
+        ("applied", scrape.certificates_applied),
+        ("rejected", scrape.certificates_rejected),
+    ];
+    for (result, count) in reloads {
+        page.counter(&names::CERTIFICATE_RELOADS, &[("result", result)], count);
+    }
+    let mut first = BTreeMap::<&str, u64>::new();
+    for facts in &scrape.certificates {
+        let expires = first.entry(&facts.name).or_insert(u64::MAX);
+        *expires = facts.expires.min(*expires);
+    }
+    let mut shown = BTreeMap::<&str, u64>::new();
+    for (name, at) in first {
+        let place = if shown.len() < VALUES_MAX {
+            name
+        } else {
+            OTHER
+        };
+        let expires = shown.entry(place).or_insert(u64::MAX);
+        *expires = at.min(*expires);
+    }
+    for (name, expires) in shown {
+        let left = number(expires) - number(scrape.today);
+        page.gauge(&names::CERTIFICATE_EXPIRY, &[("name", name)], left);
+    }
+}
+
 fn usable(page: &Page, scrape: &Scrape) {
     let mut usable = BTreeMap::<&str, u64>::new();
     let mut sums = BTreeMap::<&str, u64>::new();
@@ -266,11 +313,24 @@ mod tests {
             snapshot: 4,
             reloads_applied: 2,
             reloads_rejected: 1,
+            certificates_applied: 6,
+            certificates_rejected: 5,
+            certificates: vec![
+                certificate("a.example", 5_000),
+                certificate("a.example", 1_500),
+                certificate("old.example", 10),
+            ],
+            today: 1_000,
             descriptors: 99,
             log_dropped: 17,
             pools: vec![Arc::from("db"), Arc::from("empty")],
             backends: vec![backend("a", true), backend("b", false)],
         }
+    }
+
+    fn certificate(name: &str, expires: u64) -> CertificateFacts {
+        let name = Arc::from(name);
+        CertificateFacts { name, expires }
     }
 
     fn backend(name: &str, usable: bool) -> BackendFacts {
@@ -350,6 +410,10 @@ mod tests {
             "ringlane_config_info{version=\"4\"} 1",
             "ringlane_config_reload_total{result=\"applied\"} 2",
             "ringlane_config_reload_total{result=\"rejected\"} 1",
+            "ringlane_certificate_expiry_seconds{name=\"a.example\"} 500",
+            "ringlane_certificate_expiry_seconds{name=\"old.example\"} -990",
+            "ringlane_certificate_reloads_total{result=\"applied\"} 6",
+            "ringlane_certificate_reloads_total{result=\"rejected\"} 5",
             "ringlane_descriptors 99",
             "ringlane_log_dropped_total 17",
             "ringlane_pool_usable{pool=\"db\"} 1",
@@ -395,11 +459,18 @@ mod tests {
         let names: Vec<String> = (0..VALUES_MAX + 20).map(|n| format!("n{n:05}")).collect();
         scrape.backends = names.iter().map(|name| backend(name, true)).collect();
         scrape.pools = names.iter().map(|name| Arc::from(name.as_str())).collect();
+        let expires = |at: u64| 2_000 - at;
+        let numbered = names.iter().zip(0..);
+        scrape.certificates = numbered
+            .map(|(name, at)| certificate(name, expires(at)))
+            .collect();
         let text = render(&Registry::new(1), &scrape);
         let count = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
         assert_eq!(count("ringlane_backend_up{"), VALUES_MAX + 1);
         assert_eq!(count("ringlane_pool_usable{"), VALUES_MAX + 1);
         for line in [
+            // Of those beyond the cap the first to expire.
+            "ringlane_certificate_expiry_seconds{name=\"other\"} -19\n",
             "ringlane_backend_connections_active{pool=\"other\",backend=\"other\"} 60\n",
             "ringlane_backend_up{pool=\"other\",backend=\"other\"} 20\n",
             "ringlane_backend_connects_total{pool=\"other\",backend=\"other\",result=\"ok\"} 100\n",

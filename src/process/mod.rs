@@ -17,15 +17,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::admin::Surface;
+use crate::base::clock::now;
 use crate::config::{Checked, Machine};
 use crate::control::{Control, Event, Resolved};
 use crate::log::messages::Messages;
 use crate::log::writer::Writer;
 use crate::metrics::Registry;
 use crate::snapshot::{Registries, Snapshot};
+use crate::tls::store::Store;
 use crate::worker::mailbox::{Adoption, Mailbox, Message};
 use listeners::{Moves, Sockets};
 
@@ -34,8 +36,8 @@ const EVENTS_MAX: usize = 64;
 
 /// Runs the configuration until stopped; `source` is what a reload reads again.
 ///
-/// The exit code is 0 after a stop, 1 when ringlane cannot run here, 3 when an address cannot be
-/// listened on.
+/// The exit code is 0 after a stop, 1 when ringlane cannot run here, 2 when a file that the configuration
+/// names cannot be used, 3 when an address cannot be listened on.
 pub fn run(checked: Checked, source: Option<PathBuf>) -> ExitCode {
     let (sender, events) = bounded(EVENTS_MAX);
     match start::start(checked, source, sender) {
@@ -53,6 +55,7 @@ struct Process {
     /// together with their sockets.
     current: Arc<ArcSwap<Snapshot>>,
     answers: Resolved,
+    tls: Store,
     sockets: Sockets,
     workers: Vec<Seated>,
     control: Control,
@@ -81,7 +84,11 @@ struct Seated {
 
 impl Process {
     fn obey(mut self, events: &Receiver<Event>) -> ExitCode {
-        while let Ok(event) = events.recv() {
+        while let Ok(event) = self.next(events) {
+            let Some(event) = event else {
+                self.tls.look(now());
+                continue;
+            };
             match event {
                 Event::Reload { reply } => {
                     let outcome = self.reload();
@@ -98,6 +105,26 @@ impl Process {
         self.stop(events)
     }
 
+    /// The next event; `None`: it is time to look at files and ticket keys.
+    fn next(&self, events: &Receiver<Event>) -> Result<Option<Event>, RecvTimeoutError> {
+        let Some(due) = self.tls.due() else {
+            return events
+                .recv()
+                .map(Some)
+                .map_err(|_| RecvTimeoutError::Disconnected);
+        };
+        // However many events there are: what is due is due.
+        let time = now();
+        if time >= due {
+            return Ok(None);
+        }
+        match events.recv_timeout(due - time) {
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(gone @ RecvTimeoutError::Disconnected) => Err(gone),
+        }
+    }
+
     /// New addresses for the same configuration.
     fn resolved(&mut self, resolved: Resolved) {
         // The event may have waited while a reload was told what came after it.
@@ -106,9 +133,12 @@ impl Process {
         }
         let current = self.current.load();
         let model = Arc::clone(&current.model);
-        let snapshot = self
-            .registries
-            .build(model, &self.answers.table, current.version + 1);
+        let snapshot = self.registries.build(
+            model,
+            &self.answers.table,
+            self.tls.settings(),
+            current.version + 1,
+        );
         self.swap(&Arc::new(snapshot), |sockets, _| sockets.keep_all());
     }
 

@@ -11,9 +11,11 @@ use super::Process;
 use super::start::{bind_admin, host_names, read_token};
 use crate::admin::socket::AdminSocket;
 use crate::admin::{Applied, Reloaded};
+use crate::base::clock::now;
 use crate::config::model::{Admin, Log, Model};
 use crate::config::{self, Checked};
 use crate::log::writer::{self, Writer};
+use crate::tls::store;
 
 /// How long new host names may take before the configuration goes into force without them.
 pub(super) const RESOLVE_WAIT: Duration = Duration::from_secs(2);
@@ -28,6 +30,7 @@ pub(super) struct Reloads {
 /// What a reload has got ready.
 struct Ready {
     model: Model,
+    tls: store::Prepared,
     warnings: String,
     changes: Vec<String>,
     token: Option<String>,
@@ -62,21 +65,27 @@ impl Process {
         let Some(source) = &self.source else {
             return Err("there is no configuration file to read again".to_owned());
         };
-        let Checked { model, warnings } =
-            config::load(source, &self.machine).map_err(|report| report.render(false))?;
+        let Checked {
+            model,
+            warnings,
+            places,
+        } = config::load(source, &self.machine).map_err(|report| report.render(false))?;
         let running = &self.current.load().model;
         let changes = config::diff(running, &model);
         let model = keep_fixed(model, running);
         let text = |what: &dyn std::fmt::Display| format!("{}: {what}\n", source.display());
+        let tls = self.tls.prepare(&model, &places, now());
+        let tls = tls.map_err(|report| report.render(false))?;
         let token = read_token(&model.admin).map_err(|error| text(&error))?;
         let admin = prepare_admin(&model.admin, &running.admin).map_err(|error| text(&error))?;
         let sockets = self.sockets.prepare(&model).map_err(|fault| text(&fault))?;
         // Last, because what it may create, a file, is not taken back.
         let log = prepare_log(&model.log, &running.log).map_err(|error| text(&error))?;
         Ok(Ready {
-            warnings: warnings.render(false),
+            warnings: warnings.and(tls.warnings.clone()).render(false),
             changes,
             model,
+            tls,
             token,
             admin,
             log,
@@ -89,13 +98,17 @@ impl Process {
         self.control.set_nameservers(&model.global.nameservers);
         self.answers = self.control.resolve(host_names(&model), RESOLVE_WAIT);
         let version = self.current.load().version + 1;
-        let snapshot = self
-            .registries
-            .build(Arc::clone(&model), &self.answers.table, version);
+        let snapshot = self.registries.build(
+            Arc::clone(&model),
+            &self.answers.table,
+            ready.tls.settings(),
+            version,
+        );
         let sockets = ready.sockets;
         self.swap(&Arc::new(snapshot), |held, snapshot| {
             held.commit(sockets, snapshot)
         });
+        self.tls.commit(ready.tls, now());
         if let Some(log) = ready.log {
             self.log.commit(log);
         }

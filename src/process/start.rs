@@ -17,6 +17,7 @@ use super::{Process, Seated};
 use crate::admin::access;
 use crate::admin::socket::{self, AdminSocket};
 use crate::base::address::Address;
+use crate::base::clock::now;
 use crate::base::limits::{DESCRIPTORS_RESERVED, PIPE_BYTES, PIPE_BYTES_ALL};
 use crate::config::model::{self, Admin, Model};
 use crate::config::{Checked, Machine, Report};
@@ -26,6 +27,8 @@ use crate::log::writer::Writer;
 use crate::metrics::Registry;
 use crate::snapshot::{Answers, Registries, Snapshot};
 use crate::sys::process::{allowed_cores, descriptor_limit, raise_descriptor_limit};
+use crate::tls::DefaultTimeProvider;
+use crate::tls::store::Store;
 use crate::worker::Seat;
 use crate::worker::mailbox::mailbox;
 use crate::worker::runtime::{self, Driver};
@@ -34,6 +37,8 @@ use crate::worker::runtime::{self, Driver};
 pub(super) enum StartFault {
     /// An address cannot be listened on.
     Bind(String),
+    /// A file that the configuration names cannot be used.
+    Configuration(Report),
     /// Anything else.
     Other(String),
 }
@@ -46,11 +51,12 @@ impl StartFault {
     /// Tells the operator; returns the exit code.
     pub(super) fn report(&self) -> ExitCode {
         let (text, code) = match self {
-            Self::Bind(text) => (text, 3),
-            Self::Other(text) => (text, 1),
+            Self::Bind(text) => (format!("error: {text}\n"), 3),
+            Self::Other(text) => (format!("error: {text}\n"), 1),
+            Self::Configuration(report) => (report.render(false), 2),
         };
         // Without a standard error there is nobody to tell.
-        let _ = writeln!(io::stderr().lock(), "error: {text}");
+        let _ = write!(io::stderr().lock(), "{text}");
         ExitCode::from(code)
     }
 }
@@ -63,11 +69,12 @@ impl From<BindFault> for StartFault {
 
 /// Binds everything, then starts every thread; on return clients are served.
 pub(super) fn start(
-    Checked { model, warnings }: Checked,
+    checked: Checked,
     source: Option<PathBuf>,
     events: Sender<Event>,
 ) -> Result<Process, StartFault> {
     let other = StartFault::other;
+    let (model, tls, warnings) = read_tls(checked)?;
     let messages = Messages::install(model.log.level).map_err(|e| other("messages", &e))?;
     warn(&warnings);
     raise_descriptor_limit();
@@ -79,18 +86,18 @@ pub(super) fn start(
     let prepared = sockets.prepare(&model)?;
     let admin = bind_admin(&model.admin).map_err(StartFault::Bind)?;
 
-    let model = Arc::new(model);
     let metrics = Arc::new(Registry::new(model.global.workers));
     let mut registries = Registries::new(Arc::clone(&metrics));
     let reloads = Arc::new(Reloads::default());
     // Names are resolved by the control thread, which needs the surface, which shows a snapshot: the
     // first one is built without names and never meets a session.
-    let nameless = registries.build(Arc::clone(&model), &Answers::new(), 0);
+    let nameless = registries.build(Arc::clone(&model), &Answers::new(), tls.settings(), 0);
     let current = Arc::new(ArcSwap::from_pointee(nameless));
     let view = View {
         metrics: Arc::clone(&metrics),
         current: Arc::clone(&current),
         reloads: Arc::clone(&reloads),
+        certificates: Arc::clone(tls.counts()),
         log: Arc::clone(&log),
         driver,
         source: source.clone(),
@@ -99,7 +106,8 @@ pub(super) fn start(
     let control = Control::start(&model.global.nameservers, Arc::clone(&surface), events)
         .map_err(|e| other("control thread", &e))?;
     let answers = control.resolve(host_names(&model), RESOLVE_WAIT);
-    let snapshot = Arc::new(registries.build(Arc::clone(&model), &answers.table, 1));
+    let snapshot =
+        Arc::new(registries.build(Arc::clone(&model), &answers.table, tls.settings(), 1));
     registries.adopt(&snapshot);
     current.store(Arc::clone(&snapshot));
 
@@ -130,6 +138,7 @@ pub(super) fn start(
         registries,
         current,
         answers,
+        tls,
         sockets,
         workers,
         control,
@@ -140,6 +149,21 @@ pub(super) fn start(
         reloads,
         sessions_max,
     })
+}
+
+/// Reads what the configuration names of TLS.
+fn read_tls(checked: Checked) -> Result<(Arc<Model>, Store, Report), StartFault> {
+    let Checked {
+        model,
+        warnings,
+        places,
+    } = checked;
+    let mut tls = Store::new(Arc::new(DefaultTimeProvider));
+    let prepared = tls.prepare(&model, &places, now());
+    let prepared = prepared.map_err(StartFault::Configuration)?;
+    let warnings = warnings.and(prepared.warnings.clone());
+    tls.commit(prepared, now());
+    Ok((Arc::new(model), tls, warnings))
 }
 
 fn warn(warnings: &Report) {

@@ -15,9 +15,11 @@ use crate::admin::{Reloaded, Surface};
 use crate::base::clock::now;
 use crate::control::Event;
 use crate::log::writer::Writer;
-use crate::metrics::{self, BackendFacts, Registry, Scrape};
+use crate::metrics::{self, BackendFacts, CertificateFacts, Registry, Scrape};
 use crate::snapshot::Snapshot;
 use crate::sys::process::open_descriptors;
+use crate::tls::store::Counts;
+use crate::tls::{DefaultTimeProvider, TimeProvider};
 use crate::worker::runtime::Driver;
 
 /// A worker that has not ticked for so long is stuck.
@@ -31,6 +33,7 @@ pub(super) struct View {
     pub(super) metrics: Arc<Registry>,
     pub(super) current: Arc<ArcSwap<Snapshot>>,
     pub(super) reloads: Arc<Reloads>,
+    pub(super) certificates: Arc<Counts>,
     pub(super) log: Arc<Writer>,
     pub(super) driver: Driver,
     /// The configuration file, if there is one.
@@ -74,6 +77,12 @@ impl View {
             snapshot: snapshot.version,
             reloads_applied: self.reloads.applied.load(Ordering::Relaxed),
             reloads_rejected: self.reloads.rejected.load(Ordering::Relaxed),
+            certificates_applied: self.certificates.applied.load(Ordering::Relaxed),
+            certificates_rejected: self.certificates.rejected.load(Ordering::Relaxed),
+            certificates: certificates(&snapshot),
+            today: DefaultTimeProvider
+                .current_time()
+                .map_or(0, |time| time.as_secs()),
             descriptors: open_descriptors(),
             log_dropped: self.log.dropped(),
             pools: snapshot
@@ -84,6 +93,19 @@ impl View {
             backends: members.collect(),
         }
     }
+}
+
+/// Every certificate that clients or backends are shown.
+fn certificates(snapshot: &Snapshot) -> Vec<CertificateFacts> {
+    let listeners = snapshot.listeners().filter_map(|it| it.tls.as_ref());
+    let pools = snapshot.pools().iter().filter_map(|it| it.tls.as_ref());
+    let ours = pools.filter_map(|tls| tls.certificate());
+    let all = listeners.flat_map(|tls| tls.certificates()).chain(ours);
+    all.map(|loaded| CertificateFacts {
+        name: loaded.title(),
+        expires: loaded.not_after,
+    })
+    .collect()
 }
 
 /// Whether every worker has ticked lately.

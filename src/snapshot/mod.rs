@@ -14,6 +14,7 @@ use crate::backend::RetryBudget;
 use crate::balance::{Balancer, Rotation};
 use crate::config::model::{Connect, Keepalive, Model, ProxyReceive, ProxySend, Relay, Timeouts};
 use crate::metrics::{Cells, ListenerCells, PoolCells};
+use crate::tls::live::{Encrypting, Terminating};
 
 pub use registries::{Answers, Registries};
 use routes::Routes;
@@ -46,6 +47,8 @@ pub struct Listener {
     pub routing: Routing,
     /// Who says in the PROXY protocol whom it speaks for.
     pub proxy_protocol: Option<ProxyReceive>,
+    /// How it terminates TLS; there is this exactly if some route terminates.
+    pub tls: Option<Arc<Terminating>>,
     /// Counters.
     pub cells: Arc<Cells<ListenerCells>>,
 }
@@ -72,6 +75,8 @@ pub struct Pool {
     pub source: Option<IpAddr>,
     /// What backends are told of the client.
     pub proxy_protocol: Option<ProxySend>,
+    /// How connections to backends are encrypted; `None`: not by us.
+    pub tls: Option<Arc<Encrypting>>,
     /// What outlives the snapshot.
     pub live: Arc<PoolLive>,
     /// Counters.
@@ -99,8 +104,8 @@ impl Listener {
     /// The pool that every session's bytes go to as they come, with nothing before, between or after.
     pub fn direct_pool(&self) -> Option<&Arc<Pool>> {
         let pool = self.pool()?;
-        let direct = self.proxy_protocol.is_none() && pool.proxy_protocol.is_none();
-        direct.then_some(pool)
+        let before = self.proxy_protocol.is_some() || pool.proxy_protocol.is_some();
+        (!before && pool.tls.is_none()).then_some(pool)
     }
 }
 
@@ -115,6 +120,11 @@ impl Snapshot {
         self.listeners
             .iter()
             .find_map(|(id, listener)| (*listener.name == *name).then_some(*id))
+    }
+
+    /// Every listener, in no order.
+    pub fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        self.listeners.values()
     }
 
     /// Every pool, in the order of their names.

@@ -11,6 +11,7 @@ use crate::balance::{Balancer, Member};
 use crate::base::address::{Address, Endpoint};
 use crate::config::model::{self, Model, Target};
 use crate::metrics;
+use crate::tls::live::{Encrypting, Settings, Terminating};
 
 /// The addresses of each host name that the configuration uses.
 pub type Answers = HashMap<Arc<str>, Vec<IpAddr>>;
@@ -39,12 +40,21 @@ impl Registries {
 
     /// Builds a snapshot aside: live state is looked up, none is changed.
     ///
-    /// A name without an answer gives its pool no backend.
-    pub fn build(&self, model: Arc<Model>, answers: &Answers, version: u64) -> Snapshot {
+    /// A name without an answer gives its pool no backend. `tls` was made for the same model.
+    pub fn build(
+        &self,
+        model: Arc<Model>,
+        answers: &Answers,
+        tls: &Settings,
+        version: u64,
+    ) -> Snapshot {
         let pools: Vec<Arc<Pool>> = model
             .pools
             .iter()
-            .map(|pool| Arc::new(self.pool(pool, answers)))
+            .map(|pool| {
+                let tls = tls.pool(&pool.name).cloned();
+                Arc::new(self.pool(pool, answers, tls))
+            })
             .collect();
         let by_name: HashMap<&str, &Arc<Pool>> =
             pools.iter().map(|pool| (&*pool.name, pool)).collect();
@@ -58,7 +68,8 @@ impl Registries {
             });
             // Validation has seen to it that every pool exists.
             if let Some(routing) = routing(&listener.routing, &by_name) {
-                listeners.insert(id, self.listener(listener, routing));
+                let tls = tls.listener(&listener.name).cloned();
+                listeners.insert(id, self.listener(listener, routing, tls));
             }
         }
         Snapshot {
@@ -92,7 +103,12 @@ impl Registries {
         self.next_listener = self.next_listener.max(highest.unwrap_or(0));
     }
 
-    fn listener(&self, listener: &model::Listener, routing: Routing) -> Listener {
+    fn listener(
+        &self,
+        listener: &model::Listener,
+        routing: Routing,
+        tls: Option<Arc<Terminating>>,
+    ) -> Listener {
         Listener {
             name: Arc::clone(&listener.name),
             relay: listener.relay,
@@ -100,11 +116,12 @@ impl Registries {
             keepalive: listener.socket.keepalive,
             routing,
             proxy_protocol: listener.proxy_protocol.clone(),
+            tls,
             cells: self.metrics.listener(&listener.name),
         }
     }
 
-    fn pool(&self, pool: &model::Pool, answers: &Answers) -> Pool {
+    fn pool(&self, pool: &model::Pool, answers: &Answers, tls: Option<Arc<Encrypting>>) -> Pool {
         let members = pool
             .backends
             .iter()
@@ -118,6 +135,7 @@ impl Registries {
             retry_budget: pool.retry_budget,
             source: pool.source,
             proxy_protocol: pool.proxy_protocol.clone(),
+            tls,
             live: live.unwrap_or_default(),
             cells: self.metrics.pool(&pool.name),
         }
@@ -217,7 +235,7 @@ mod tests {
                 .model,
         );
         let registries = Registries::new(Arc::new(metrics::Registry::new(1)));
-        let snapshot = registries.build(model, &Answers::new(), 1);
+        let snapshot = registries.build(model, &Answers::new(), &Settings::default(), 1);
         let listener = |name| {
             let id = snapshot.listener_id(name).unwrap();
             snapshot.listener(id).unwrap()

@@ -10,6 +10,7 @@ use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::prelude::FromDer;
+use x509_parser::time::ASN1Time;
 
 use super::fault::{Fault, OcspWrong, Wrong};
 use super::{files, ocsp, peer, provider};
@@ -26,6 +27,8 @@ pub struct Loaded {
     pub certified: Arc<CertifiedKey>,
     /// The same with its OCSP response.
     staple: Option<Staple>,
+    /// The file of the chain.
+    file: Arc<Path>,
     /// What it was issued for; may be empty, then it can only be a default.
     pub names: Vec<NamePattern>,
     /// The first certificate holds from then on, seconds since 1970.
@@ -60,11 +63,20 @@ struct Staple {
 /// An expired certificate is refused, so that one that still holds is not replaced by it; an expired
 /// OCSP response is not, because it is not sent.
 pub fn load(certificate: &Certificate, now: UnixTime) -> Result<Loaded, CertificateFault> {
+    let loaded = read(certificate, now)?;
+    loaded
+        .holds(now)
+        .map_err(|wrong| Fault::file(&certificate.chain, wrong))?;
+    Ok(loaded)
+}
+
+/// The same, but takes a certificate that has expired or is not valid yet: where there is none to keep
+/// it is better than nothing, since it cannot be known whom it would harm.
+pub fn read(certificate: &Certificate, now: UnixTime) -> Result<Loaded, CertificateFault> {
     let file = &certificate.chain;
     let chain = files::chain(file)?;
     let parsed = parse(file, &chain)?;
     let leaf = parsed.first().expect("files::chain gives at least one");
-    valid_now(file, leaf, now)?;
 
     let mut warnings = order_warnings(file, &parsed, now);
     let names = names(file, leaf, &mut warnings);
@@ -77,6 +89,7 @@ pub fn load(certificate: &Certificate, now: UnixTime) -> Result<Loaded, Certific
         kind: key_kind(&certified).map_err(|detail| key_fault(certificate, detail))?,
         certified: Arc::new(certified),
         staple,
+        file: Arc::from(file.as_path()),
         names,
         not_before: seconds(leaf.validity().not_before.timestamp()),
         not_after: seconds(leaf.validity().not_after.timestamp()),
@@ -92,6 +105,34 @@ impl Loaded {
             _ => &self.certified,
         }
     }
+
+    /// What metrics call it: its first name, or its file where it has none.
+    pub fn title(&self) -> Arc<str> {
+        match self.names.first() {
+            Some(name) => name.to_string().into(),
+            None => self.file.to_string_lossy().into(),
+        }
+    }
+
+    /// Whether it is valid at `now`.
+    pub fn holds(&self, now: UnixTime) -> Result<(), Wrong> {
+        if now.as_secs() > self.not_after {
+            let since = date(self.not_after);
+            Err(Wrong::Expired { since })
+        } else if now.as_secs() < self.not_before {
+            let from = date(self.not_before);
+            Err(Wrong::NotYetValid { from })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Seconds since 1970 as an operator reads them.
+pub(super) fn date(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok();
+    let time = time.and_then(|seconds| ASN1Time::from_timestamp(seconds).ok());
+    time.map_or_else(|| seconds.to_string(), |time| time.to_string())
 }
 
 impl ocsp::Good {
@@ -117,20 +158,6 @@ fn parse<'a>(
         }
     };
     chain.iter().enumerate().map(parse_one).collect()
-}
-
-fn valid_now(file: &Path, leaf: &X509Certificate<'_>, now: UnixTime) -> Result<(), Fault> {
-    let validity = leaf.validity();
-    let wrong = if now.as_secs() > seconds(validity.not_after.timestamp()) {
-        let since = validity.not_after.to_string();
-        Wrong::Expired { since }
-    } else if now.as_secs() < seconds(validity.not_before.timestamp()) {
-        let from = validity.not_before.to_string();
-        Wrong::NotYetValid { from }
-    } else {
-        return Ok(());
-    };
-    Err(Fault::file(file, wrong))
 }
 
 /// Many clients mend a chain by themselves, so what is wrong above the first certificate is worth a

@@ -3,7 +3,9 @@
 use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use aws_lc_rs::digest::{self, SHA256};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -40,6 +42,26 @@ impl Trust {
             system: OnceCell::new(),
             clock,
         }
+    }
+
+    /// The time of day; at the epoch, where nothing is valid, if the clock cannot be read.
+    pub(super) fn now(&self) -> UnixTime {
+        let now = self.clock.current_time();
+        now.unwrap_or_else(|| UnixTime::since_unix_epoch(Duration::ZERO))
+    }
+
+    /// What the system trusts, in short.
+    pub(super) fn system_digest(&self) -> Result<[u8; 32], Fault> {
+        let mut hash = digest::Context::new(&SHA256);
+        for anchor in &self.system()?.roots {
+            for part in [&anchor.subject, &anchor.subject_public_key_info] {
+                hash.update(&(part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(hash.finish().as_ref());
+        Ok(digest)
     }
 
     pub(super) fn system(&self) -> Result<Arc<RootCertStore>, Fault> {
@@ -112,9 +134,7 @@ fn own_certificate(chain: &Path, key: &Path, trust: &Trust) -> Result<Loaded, Fa
         key: key.to_owned(),
         ocsp: None,
     };
-    let now = trust.clock.current_time();
-    let now = now.ok_or(Fault::Settings(Error::FailedToGetCurrentTime))?;
-    certificates::load(&certificate, now)
+    certificates::read(&certificate, trust.now())
 }
 
 fn verifier(verify: &Verify, trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>, Fault> {

@@ -1,15 +1,17 @@
 //! Files of certificates and keys: read whole, bounded, with faults that name them.
 
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{self, SHA256};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use super::fault::{Fault, Needed, Wrong};
+use crate::sys::file::open_without_waiting;
 
 /// A chain, a key, an OCSP response: some kilobytes each.
 const SMALL_BYTES_MAX: u64 = 1024 * 1024;
@@ -83,9 +85,29 @@ fn pem_detail(error: &pem::Error) -> String {
     }
 }
 
+/// What the files hold, in short; equal for equal contents of the same number of files.
+pub(super) fn digest(files: &[PathBuf]) -> Result<[u8; 32], Fault> {
+    let mut hash = digest::Context::new(&SHA256);
+    for file in files {
+        let bytes = Zeroizing::new(read(file, LARGE_BYTES_MAX)?);
+        hash.update(&(bytes.len() as u64).to_be_bytes());
+        hash.update(&bytes);
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(hash.finish().as_ref());
+    Ok(digest)
+}
+
 fn read(file: &Path, bytes_max: u64) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
-    File::open(file)
+    // What is no file could give nothing for ever, and whoever looks at files again and again must
+    // not wait for one.
+    let regular = |open: &File| match open.metadata()?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("not a regular file")),
+    };
+    open_without_waiting(file)
+        .and_then(|open| regular(&open).map(|()| open))
         .and_then(|open| open.take(bytes_max + 1).read_to_end(&mut bytes))
         .map_err(|error| Fault::file(file, Wrong::Unreadable(error)))?;
     if bytes.len() as u64 > bytes_max {

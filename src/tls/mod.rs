@@ -2,9 +2,9 @@
 //! that the data path drives.
 //!
 //! The control plane reads the files ([`certificates`], [`tickets`], [`server`](mod@server),
-//! [`client`](mod@client)) and keeps what it made of them. A worker meets only finished settings and
-//! the [`seam`]: bytes in, bytes out, no waiting. Nothing here asks for the time by itself: what
-//! needs it holds the [`TimeProvider`] it was given.
+//! [`client`](mod@client)), keeps what it made of them and watches them ([`store`]). A worker meets only
+//! finished settings ([`live`]) and the [`seam`]: bytes in, bytes out, no waiting. Nothing here asks for
+//! the time by itself: what needs it holds the [`TimeProvider`] it was given.
 //!
 //! What is absent: the process's default provider of cryptography (never installed, never asked),
 //! the session cache of servers (tickets cost less), early data (it can be replayed), and
@@ -13,9 +13,12 @@
 mod alert;
 pub mod certificates;
 pub mod client;
+mod coverage;
 mod fault;
 mod files;
 pub mod index;
+pub mod live;
+mod load;
 mod negotiated;
 mod ocsp;
 pub mod peer;
@@ -23,7 +26,9 @@ pub mod seam;
 pub mod server;
 mod session_fault;
 mod sessions;
+pub mod store;
 pub mod tickets;
+mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@
 
 mod accept;
 mod balance;
+mod certificates;
 mod demo;
 mod faults;
 mod idle;

@@ -1,6 +1,6 @@
 //! Signals, raised at this very process; every other test's control thread hears them, too.
 
-use crossbeam::channel::{self, Receiver};
+use crossbeam::channel::{self, Receiver, Select};
 use rustix::process::{Signal, getpid, kill_process};
 
 use super::{DEADLINE, surface};
@@ -13,6 +13,15 @@ fn raise(signal: Signal) {
 
 fn wait(events: &Receiver<Event>, wanted: impl Fn(&Event) -> bool) {
     while !wanted(&events.recv_timeout(DEADLINE).unwrap()) {}
+}
+
+/// What waits at this moment, at least one event; not what arrives while these are taken.
+fn queued(events: &Receiver<Event>) -> Vec<Event> {
+    let mut select = Select::new();
+    select.recv(events);
+    select.ready_timeout(DEADLINE).unwrap();
+    let now_waiting = events.len();
+    events.try_iter().take(now_waiting).collect()
 }
 
 #[test]
@@ -29,22 +38,27 @@ fn each_signal_becomes_its_event_and_a_storm_of_hangups_a_few_reloads() {
     for _ in 0..1000 {
         raise(Signal::HUP);
     }
-    // Fences the storm: one reload waits at the most while nobody takes it.
+    // Fences the storm. The last of it may come later: each signal takes its own way through the runtime.
     raise(Signal::USR1);
     let mut reloads = 0;
-    loop {
-        match events.recv_timeout(DEADLINE).unwrap() {
-            Event::Reload { reply } => {
-                assert!(reply.is_none());
-                reloads += 1;
+    let mut fenced = false;
+    while !fenced || reloads == 0 {
+        let mut together = 0;
+        for event in queued(&events) {
+            match event {
+                Event::Reload { reply } => {
+                    assert!(reply.is_none());
+                    together += 1;
+                }
+                Event::ReopenLogs => fenced = true,
+                _ => {}
             }
-            Event::ReopenLogs => break,
-            _ => {}
         }
+        assert!(together <= 1, "{together} reloads were queued");
+        reloads += together;
     }
-    assert!(reloads <= 1, "{reloads} reloads were queued");
-    if reloads == 0 {
-        wait(&events, |event| matches!(event, Event::Reload { .. }));
-    }
+    // One is queued, one waits to be queued, the rest have merged; those that a late thread has caught
+    // come apart from them.
+    assert!(reloads <= 100, "{reloads} reloads for one storm");
     control.stop();
 }
