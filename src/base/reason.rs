@@ -25,6 +25,8 @@ pub enum Reason {
     NoRoute,
     /// Refused by the configuration.
     Denied,
+    /// More TLS handshakes than the listener allows.
+    LimitHandshakes,
     /// The pool has no backend that may be tried.
     NoBackend,
     /// The last backend tried refused the connection.
@@ -56,7 +58,7 @@ pub enum Side {
 
 impl Reason {
     /// Every reason, in the order of the manual.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Eof,
         Self::ClientReset,
         Self::BackendReset,
@@ -68,6 +70,7 @@ impl Reason {
         Self::TlsError,
         Self::NoRoute,
         Self::Denied,
+        Self::LimitHandshakes,
         Self::NoBackend,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -92,6 +95,7 @@ impl Reason {
             Self::TlsError => "tls_error",
             Self::NoRoute => "no_route",
             Self::Denied => "denied",
+            Self::LimitHandshakes => "limit_handshakes",
             Self::NoBackend => "no_backend",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
@@ -111,6 +115,7 @@ impl Reason {
                 | Self::TlsError
                 | Self::NoRoute
                 | Self::Denied
+                | Self::LimitHandshakes
                 | Self::NoBackend
                 | Self::ConnectRefused
                 | Self::ConnectTimeout

@@ -35,6 +35,14 @@ pub struct ListenerCells {
     pub bytes_up: Counter,
     /// Bytes from backends to clients.
     pub bytes_down: Counter,
+    /// TLS handshakes with clients that are under way.
+    pub handshakes: Gauge,
+    /// Handshakes that began a TLS session.
+    pub handshakes_full: Counter,
+    /// Handshakes that resumed one.
+    pub handshakes_resumed: Counter,
+    /// Handshakes that failed.
+    pub handshakes_failed: Counter,
     /// From accept to close.
     pub session_seconds: Histogram,
 }
@@ -169,6 +177,10 @@ impl Absorb for ListenerCells {
         }
         self.bytes_up.add(from.bytes_up.read());
         self.bytes_down.add(from.bytes_down.read());
+        self.handshakes.add(from.handshakes.read());
+        self.handshakes_full.add(from.handshakes_full.read());
+        self.handshakes_resumed.add(from.handshakes_resumed.read());
+        self.handshakes_failed.add(from.handshakes_failed.read());
         self.session_seconds.absorb(&from.session_seconds);
     }
 }

@@ -116,6 +116,13 @@ pub const FIRST_BYTE_SECONDS: Metric = seconds(
     "Time from an established connection to the first byte of the backend.",
 );
 
+/// `{listener,result}`
+pub const HANDSHAKES: Metric = counter(
+    "ringlane_tls_handshakes_total",
+    Unit::Count,
+    "TLS handshakes with clients that have ended: full, resumed or failed.",
+);
+
 /// `{pool,outcome}`
 pub const RETRIES: Metric = counter(
     "ringlane_retries_total",
@@ -243,7 +250,7 @@ pub const BUILD_INFO: Metric = gauge(
 );
 
 /// Every metric.
-pub const ALL: [Metric; 26] = [
+pub const ALL: [Metric; 27] = [
     ACCEPTED,
     CONNECTIONS,
     CONNECTIONS_ACTIVE,
@@ -252,6 +259,7 @@ pub const ALL: [Metric; 26] = [
     REJECTED,
     CONNECT_SECONDS,
     FIRST_BYTE_SECONDS,
+    HANDSHAKES,
     RETRIES,
     PROXY_VALUES_LEFT_OUT,
     POOL_USABLE,

@@ -156,6 +156,12 @@ fn listeners(page: &mut Page, rows: &[Row<ListenerCells>]) {
         }
         let directions = [("up", &total.bytes_up), ("down", &total.bytes_down)];
         counters(page, &names::BYTES, (listener, "direction"), &directions);
+        let handshakes = [
+            ("full", &total.handshakes_full),
+            ("resumed", &total.handshakes_resumed),
+            ("failed", &total.handshakes_failed),
+        ];
+        counters(page, &names::HANDSHAKES, (listener, "result"), &handshakes);
     }
     let rows = totals
         .iter()

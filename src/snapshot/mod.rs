@@ -14,6 +14,7 @@ use crate::backend::RetryBudget;
 use crate::balance::{Balancer, Rotation};
 use crate::config::model::{Connect, Keepalive, Model, ProxyReceive, ProxySend, Relay, Timeouts};
 use crate::metrics::{Cells, ListenerCells, PoolCells};
+use crate::tls::ServerName;
 use crate::tls::live::{Encrypting, Terminating};
 
 pub use registries::{Answers, Registries};
@@ -77,6 +78,8 @@ pub struct Pool {
     pub proxy_protocol: Option<ProxySend>,
     /// How connections to backends are encrypted; `None`: not by us.
     pub tls: Option<Arc<Encrypting>>,
+    /// What each backend is called by itself, by its name within the pool; empty without `tls`.
+    pub server_names: HashMap<Arc<str>, ServerName<'static>>,
     /// What outlives the snapshot.
     pub live: Arc<PoolLive>,
     /// Counters.

@@ -11,6 +11,7 @@ use crate::balance::{Balancer, Member};
 use crate::base::address::{Address, Endpoint};
 use crate::config::model::{self, Model, Target};
 use crate::metrics;
+use crate::tls::ServerName;
 use crate::tls::live::{Encrypting, Settings, Terminating};
 
 /// The addresses of each host name that the configuration uses.
@@ -128,6 +129,10 @@ impl Registries {
             .flat_map(|backend| self.members(&pool.name, backend, answers))
             .collect();
         let live = self.pools.get(&pool.name).map(Arc::clone);
+        let server_names = match tls {
+            Some(_) => server_names(&pool.backends, answers),
+            None => HashMap::new(),
+        };
         Pool {
             name: Arc::clone(&pool.name),
             balancer: Balancer::new(pool.balance, members),
@@ -136,6 +141,7 @@ impl Registries {
             source: pool.source,
             proxy_protocol: pool.proxy_protocol.clone(),
             tls,
+            server_names,
             live: live.unwrap_or_default(),
             cells: self.metrics.pool(&pool.name),
         }
@@ -167,13 +173,44 @@ impl Registries {
                 found
                     .iter()
                     .map(|&ip| {
-                        let name = format!("{}/{ip}", backend.name).into();
-                        member(name, Endpoint::Inet(SocketAddr::new(ip, host.port)))
+                        let endpoint = Endpoint::Inet(SocketAddr::new(ip, host.port));
+                        member(resolved_name(backend, ip), endpoint)
                     })
                     .collect()
             }
         }
     }
+}
+
+/// One of the backends that a host name stands for.
+fn resolved_name(backend: &model::Backend, ip: IpAddr) -> Arc<str> {
+    format!("{}/{ip}", backend.name).into()
+}
+
+/// What backends are called by themselves: their host name, else their IP address.
+fn server_names(
+    backends: &[model::Backend],
+    answers: &Answers,
+) -> HashMap<Arc<str>, ServerName<'static>> {
+    let mut names = HashMap::new();
+    for backend in backends {
+        match &backend.address {
+            Address::Endpoint(Endpoint::Inet(address)) => {
+                let name = ServerName::IpAddress(address.ip().into());
+                names.insert(Arc::clone(&backend.name), name);
+            }
+            Address::Endpoint(Endpoint::Unix(_)) => {}
+            Address::Name(host) => {
+                let Ok(name) = ServerName::try_from(host.host.to_string()) else {
+                    continue;
+                };
+                for ip in answers.get(&host.host).into_iter().flatten() {
+                    names.insert(resolved_name(backend, *ip), name.clone());
+                }
+            }
+        }
+    }
+    names
 }
 
 /// Where a listener's sessions go; `None`: a pool is missing.

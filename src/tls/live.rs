@@ -14,7 +14,7 @@ use super::fault::Fault;
 use super::index::CertificateIndex;
 use super::server;
 use super::tickets::TicketKeys;
-use crate::config::model::{PoolSni, PoolTls, Rate, Termination};
+use crate::config::model::{PoolSni, PoolTls,  Termination};
 
 /// Everything about TLS of one configuration, by the names of listeners and pools.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,7 @@ pub struct Terminating {
     /// Handshakes that one worker may have under way; at least 1.
     pub handshakes_max: u32,
     /// Handshakes that one source may begin; `None`: as many as it likes.
-    pub handshake_rate: Option<Rate>,
+    pub handshake_rate: Option<SourceRate>,
     /// As configured.
     pub(super) settings: Termination,
     pub(super) tickets: Option<Arc<TicketKeys>>,
@@ -77,7 +77,7 @@ impl Terminating {
         Ok(Self {
             index,
             handshakes_max: settings.handshakes_max,
-            handshake_rate: settings.handshake_rate,
+            handshake_rate: settings.handshake_rate.map(SourceRate::new),
             settings: settings.clone(),
             tickets,
             config: ArcSwap::new(config),

@@ -22,6 +22,7 @@ mod load;
 mod negotiated;
 mod ocsp;
 pub mod peer;
+pub mod rate;
 pub mod seam;
 pub mod server;
 mod session_fault;
