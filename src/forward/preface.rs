@@ -110,18 +110,28 @@ pub async fn read<'a>(
         _ => client.map(|client| client.ip()),
     };
     let mut preface = Preface {
-        bytes: Vec::new(),
         proxied,
-        entry: None,
-        hello: None,
-        upgrade: None,
-        waiting: None,
+        ..Preface::of(Vec::new())
     };
     if let Routing::ByHello(routes) = &listener.routing {
         reader.route(routes, source, &mut preface).await?;
     }
     preface.bytes = reader.bytes;
     Ok(preface)
+}
+
+impl Preface<'_> {
+    /// These bytes, and nothing known of them.
+    pub const fn of(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes,
+            proxied: None,
+            entry: None,
+            hello: None,
+            upgrade: None,
+            waiting: None,
+        }
+    }
 }
 
 struct Reader<'a> {

@@ -12,9 +12,10 @@ use super::certificates::Loaded;
 use super::client::{self, ClientSide};
 use super::fault::Fault;
 use super::index::CertificateIndex;
+use super::rate::SourceRate;
 use super::server;
 use super::tickets::TicketKeys;
-use crate::config::model::{PoolSni, PoolTls,  Termination};
+use crate::config::model::{PoolSni, PoolTls, Termination};
 
 /// Everything about TLS of one configuration, by the names of listeners and pools.
 #[derive(Clone, Debug, Default)]

@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_network_of_ipv6_and_a_mapped_address_are_one_source_each() {
         let (rate, now) = (rate(1), now());
-        let mut ask = |text: &str| rate.admit(text.parse().unwrap(), now);
+        let ask = |text: &str| rate.admit(text.parse().unwrap(), now);
         assert!(ask("2001:db8::1"));
         assert!(!ask("2001:db8::ffff:1"));
         assert!(ask("2001:db8:0:1::1"));

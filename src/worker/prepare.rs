@@ -1,9 +1,10 @@
-//! A session whose way depends on what the client says first, or whose backend is told something
-//! before: from the first byte to the relay.
+//! A session whose way depends on what the client says first, or with whose client or backend there is
+//! more to be said than to pass bytes on: from the first byte to the relay.
 
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,18 +14,23 @@ use rustix::io::Errno;
 use super::Worker;
 use super::session::{Record, find_backend};
 use crate::base::clock::now;
-use crate::base::reason::Reason;
-use crate::config::model::StartTls;
+use crate::base::reason::{Reason, Side};
+use crate::config::model::{StartTls, Target, TlsVersion};
 use crate::forward::link::{Direction, Ending, Link};
 use crate::forward::preface::{self, Hello, Preface, Proxied, SSL_REQUEST};
 use crate::forward::relay::{Loan, relay};
+use crate::forward::secure::{self, handshake, relay_secured};
 use crate::io::deadline::ended_after;
 use crate::io::join::both;
 use crate::io::socket::Socket;
 use crate::log::session::Asked;
-use crate::proxy_protocol::{Facts, Tlvs, write};
-use crate::snapshot::{Listener, Pool};
+use crate::proxy_protocol::{ClientCertificate, Facts, Shown, TlsFacts, Tlvs, write};
+use crate::snapshot::routes::Entry;
+use crate::snapshot::{Listener, Pool, Routing};
 use crate::sys::socket::{local_address, receive, send};
+use crate::tls::live::{Encrypting, Terminating};
+use crate::tls::peer::client_names_match;
+use crate::tls::seam::{Session, SessionFault};
 
 /// What a backend gets first.
 pub(super) struct Opening {
@@ -33,7 +39,8 @@ pub(super) struct Opening {
     pub(super) ours: usize,
 }
 
-/// What a client said first.
+/// What is known of a client beyond its address.
+#[derive(Default)]
 pub(super) struct Heard {
     /// Where its route leads.
     pub(super) pool: Option<Arc<Pool>>,
@@ -41,6 +48,17 @@ pub(super) struct Heard {
     pub(super) why: Option<String>,
     route: Option<Arc<str>>,
     hello: Option<Hello>,
+    tls: Option<Agreed>,
+}
+
+/// What was agreed on with a client whose TLS ends here.
+struct Agreed {
+    version: TlsVersion,
+    cipher: &'static str,
+    alpn: Option<Box<[u8]>>,
+    shown: Shown,
+    /// What the client showed: its subject's common name.
+    certificate: Option<Option<String>>,
 }
 
 /// A wait for the client that was begun and has to end by itself.
@@ -53,67 +71,54 @@ pub(super) async fn prepare<'a>(
     worker: &'a Worker,
     record: &mut Record,
 ) -> Result<Option<Waiting<'a>>, Ending> {
-    let preface = match preface::read(link, listener, &worker.lane, record.client).await {
-        Ok(preface) => preface,
-        Err(refused) => {
-            record.heard = Some(Box::new(Heard {
-                pool: None,
-                why: refused.why,
-                route: None,
-                hello: refused.hello,
-            }));
-            return Err(refused.ending);
-        }
-    };
     let Preface {
-        bytes,
+        mut bytes,
         proxied,
         entry,
         hello,
         upgrade,
         waiting,
-    } = preface;
-    let pool = entry
-        .and_then(|entry| entry.pool.as_ref())
-        .or(listener.pool());
-    let Some(pool) = pool else {
+    } = listen(link, listener, worker, record).await?;
+    let pool = entry.and_then(|entry| entry.pool.as_ref());
+    let Some(pool) = pool.or(listener.pool()) else {
         return Err(link.reject(Reason::Internal, None));
     };
-    let destination = match proxied.as_ref().and_then(|proxied| proxied.addresses) {
-        Some((source, destination)) => {
-            record.client = Some(source);
-            Some(destination)
-        }
-        None => None,
-    };
-    let heard = Heard {
+    let addresses = proxied.as_ref().and_then(|proxied| proxied.addresses);
+    if let Some((source, _)) = addresses {
+        record.client = Some(source);
+    }
+    record.heard = Some(Box::new(Heard {
         pool: Some(Arc::clone(pool)),
-        why: None,
         route: entry.map(|entry| Arc::clone(&entry.route.name)),
         hello,
-    };
-    let heard = record.heard.insert(Box::new(heard));
-    let mut first = Vec::new();
-    if let Some(settings) = &pool.proxy_protocol {
-        let id = record.id.to_string();
-        let facts = Facts {
-            client: record.client,
-            destination: destination.or_else(|| local_address(link.client().as_fd())),
-            alpn: heard.hello.as_ref().and_then(|hello| hello.alpn.as_deref()),
-            authority: heard.hello.as_ref().and_then(|hello| hello.name.as_deref()),
-            unique_id: Some(id.as_bytes()),
-            tls: None,
-            received: proxied.as_ref().map_or_else(Tlvs::default, Proxied::tlvs),
+        ..Heard::default()
+    }));
+    let ends_here = entry.filter(|it| matches!(it.route.target, Target::Terminate(_)));
+    if let Some(entry) = ends_here {
+        let client = Client {
+            link,
+            listener,
+            worker,
         };
-        let written = write(settings, &facts, &mut first);
-        let cells = pool.cells.worker(worker.index);
-        cells.proxy_values_left_out.add(written.left_out as u64);
+        bytes = client.terminate(entry, bytes, record).await?.into();
     }
-    if upgrade.is_some() {
+    let mut first = Vec::new();
+    if pool.proxy_protocol.is_some() {
+        let destination = addresses.map(|(_, destination)| destination);
+        let destination = destination.or_else(|| local_address(link.client().as_fd()));
+        header(pool, record, (destination, proxied.as_ref()), &mut first).inspect(|left_out| {
+            let cells = pool.cells.worker(worker.index);
+            cells.proxy_values_left_out.add(*left_out);
+        });
+    }
+    // The backend is asked for TLS as the client asked us, unless TLS ends here and it gets plaintext.
+    let asks = upgrade.is_some() && (ends_here.is_none() || pool.tls.is_some());
+    if asks {
         first.extend_from_slice(&SSL_REQUEST);
     }
     let ours = first.len();
-    if upgrade.is_none() {
+    let later = asks || pool.tls.is_some();
+    if !later {
         first.extend_from_slice(&bytes);
     }
     let opening = Opening {
@@ -121,15 +126,193 @@ pub(super) async fn prepare<'a>(
         ours,
     };
     find_backend(link, (listener, pool), &opening, worker, record).await?;
-    if let Some(StartTls::Postgres) = upgrade {
-        await_consent(link, listener).await?;
+    if let (true, Some(StartTls::Postgres)) = (asks, upgrade) {
+        consent(link, listener).await?;
+    }
+    if let Some(tls) = &pool.tls {
+        encrypt(link, (listener, pool, tls), worker, record).await?;
+    }
+    if later && !bytes.is_empty() {
         link.set_unsent(Direction::Up, &bytes);
     }
     Ok(waiting)
 }
 
+/// What the client says before its route is known.
+async fn listen<'a>(
+    link: &'a Link,
+    listener: &'a Listener,
+    worker: &'a Worker,
+    record: &mut Record,
+) -> Result<Preface<'a>, Ending> {
+    if let (Routing::Pool(_), None) = (&listener.routing, &listener.proxy_protocol) {
+        return Ok(Preface::of(worker.opening(link).bytes.into()));
+    }
+    match preface::read(link, listener, &worker.lane, record.client).await {
+        Ok(preface) => Ok(preface),
+        Err(refused) => {
+            record.heard = Some(Box::new(Heard {
+                why: refused.why,
+                hello: refused.hello,
+                ..Heard::default()
+            }));
+            Err(refused.ending)
+        }
+    }
+}
+
+/// Appends the PROXY header for a session of `pool`; returns how many values it had no room for.
+fn header(
+    pool: &Pool,
+    record: &Record,
+    (destination, proxied): (Option<SocketAddr>, Option<&Proxied>),
+    out: &mut Vec<u8>,
+) -> Option<u64> {
+    let settings = pool.proxy_protocol.as_ref()?;
+    let id = record.id.to_string();
+    let heard = record.heard.as_deref()?;
+    let hello = heard.hello.as_ref();
+    let agreed = heard.tls.as_ref();
+    let offered = hello.and_then(|hello| hello.alpn.as_deref());
+    let facts = Facts {
+        client: record.client,
+        destination,
+        alpn: agreed.map_or(offered, |agreed| agreed.alpn.as_deref()),
+        authority: hello.and_then(|hello| hello.name.as_deref()),
+        unique_id: Some(id.as_bytes()),
+        tls: agreed.map(Agreed::facts),
+        received: proxied.map_or_else(Tlvs::default, Proxied::tlvs),
+    };
+    Some(write(settings, &facts, out).left_out as u64)
+}
+
+/// A client whose TLS ends here.
+#[derive(Clone, Copy)]
+struct Client<'a> {
+    link: &'a Link,
+    listener: &'a Listener,
+    worker: &'a Worker,
+}
+
+impl Client<'_> {
+    /// Shakes hands; returns what the client has said since, in plaintext.
+    async fn terminate(
+        &self,
+        entry: &Entry,
+        received: Vec<u8>,
+        record: &mut Record,
+    ) -> Result<Box<[u8]>, Ending> {
+        let Some(tls) = &self.listener.tls else {
+            return Err(self.link.reject(Reason::Internal, None));
+        };
+        let cells = self.listener.cells.worker(self.worker.index);
+        if let Err(why) = self.may_begin(tls, record) {
+            record.note(why);
+            return Err(self.link.reject(Reason::LimitHandshakes, None));
+        }
+        let session = match Session::server(&tls.config()) {
+            Ok(session) => Box::new(session),
+            Err(fault) => return Err(self.ours(&fault, record)),
+        };
+        let hello = secure::Hello {
+            side: Side::Client,
+            received: received.into(),
+            limit: self.listener.timeouts.handshake,
+        };
+        cells.handshakes.inc();
+        let said = handshake(self.link, session, hello, &self.worker.loan(self.listener)).await;
+        cells.handshakes.dec();
+        let (Ok(said), Some(agreed)) = (said, Agreed::with(self.link)) else {
+            cells.handshakes_failed.inc();
+            let ended = self.link.ending();
+            return Err(ended.unwrap_or(Ending::ours(Reason::Internal)));
+        };
+        match agreed.shown {
+            Shown::Now => cells.handshakes_full.inc(),
+            Shown::Before => cells.handshakes_resumed.inc(),
+        }
+        if let Some(heard) = &mut record.heard {
+            heard.tls = Some(agreed);
+        }
+        if !self.is_welcome(entry) {
+            record.note("the client's certificate carries none of the route's `client_names`");
+            return Err(self.link.reject(Reason::Denied, None));
+        }
+        Ok(said)
+    }
+
+    /// Asked before any cryptography.
+    fn may_begin(&self, tls: &Terminating, record: &Record) -> Result<(), &'static str> {
+        let under_way = self
+            .listener
+            .cells
+            .worker(self.worker.index)
+            .handshakes
+            .read();
+        if under_way >= i64::from(tls.handshakes_max) {
+            return Err("`handshakes_max` are under way");
+        }
+        match (&tls.handshake_rate, record.client) {
+            (Some(rate), Some(client)) if !rate.admit(client.ip(), now()) => {
+                Err("the source has used up its `handshake_rate`")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the client's certificate carries a name that the route asks for.
+    fn is_welcome(&self, entry: &Entry) -> bool {
+        let names = &entry.route.client_names;
+        let Some(session) = self.link.session(Side::Client) else {
+            return false;
+        };
+        let session = session.borrow();
+        let certificate = session.peer_certificate();
+        names.is_empty() || certificate.is_some_and(|it| client_names_match(it, names))
+    }
+
+    fn ours(&self, fault: &SessionFault, record: &mut Record) -> Ending {
+        record.note(fault.to_string());
+        self.link.reject(Reason::Internal, None)
+    }
+}
+
+/// Shakes hands with the backend.
+async fn encrypt(
+    link: &Link,
+    (listener, pool, tls): (&Listener, &Pool, &Encrypting),
+    worker: &Worker,
+    record: &mut Record,
+) -> Result<(), Ending> {
+    let hello = record.heard.as_ref().and_then(|heard| heard.hello.as_ref());
+    let asked = hello.and_then(|hello| hello.name.as_deref());
+    let own = record.lease.as_deref();
+    let own = own.and_then(|backend| pool.server_names.get(&backend.id().name));
+    let Some(name) = tls.name(asked, own) else {
+        record.note("there is no name to check the backend's certificate against: set `tls.sni`");
+        return Err(link.reject(Reason::TlsError, None));
+    };
+    let session = match Session::client(&tls.config(), name) {
+        Ok(session) => Box::new(session),
+        Err(fault) => {
+            record.note(fault.to_string());
+            return Err(link.reject(Reason::Internal, None));
+        }
+    };
+    let hello = secure::Hello {
+        side: Side::Backend,
+        received: Box::default(),
+        limit: listener.timeouts.handshake,
+    };
+    let said = handshake(link, session, hello, &worker.loan(listener)).await?;
+    if !said.is_empty() {
+        link.set_unsent(Direction::Down, &said);
+    }
+    Ok(())
+}
+
 /// Waits until the backend agrees to speak TLS, which PostgreSQL says in one byte.
-async fn await_consent(link: &Link, listener: &Listener) -> Result<(), Ending> {
+async fn consent(link: &Link, listener: &Listener) -> Result<(), Ending> {
     let Some(backend) = link.backend() else {
         return Err(link.reject(Reason::Internal, None));
     };
@@ -141,9 +324,8 @@ async fn await_consent(link: &Link, listener: &Listener) -> Result<(), Ending> {
             // "N", an error message, or the end.
             Ok(_) => return Err(link.reject(Reason::TlsError, None)),
             Err(Errno::AGAIN) => {
-                let left = until - now();
                 let end = || link.kill(Reason::TlsError);
-                ended_after(pin!(backend.readable()), left, end).await;
+                ended_after(pin!(backend.readable()), until - now(), end).await;
             }
             Err(cause) => return Err(link.reject(Reason::BackendReset, Some(cause))),
         }
@@ -171,24 +353,36 @@ pub(super) async fn say(link: &Link, mut bytes: &[u8]) -> Result<(), Ending> {
     Ok(())
 }
 
-/// Relays while a wait for the client goes on that was begun before; both end with the session.
-pub(super) async fn relay_beside(
-    waiting: Waiting<'_>,
+/// Relays where TLS ends here, or while a wait for the client goes on that was begun before; that ends
+/// with the session.
+pub(super) async fn relay_prepared(
+    waiting: Option<Waiting<'_>>,
     link: &Link,
     backend: &Socket,
     loan: &Loan<'_>,
 ) -> Ending {
+    let Some(waiting) = waiting else {
+        return relay_secured(link, backend, loan).await;
+    };
     let ending = Cell::new(Ending::ours(Reason::Internal));
     let relayed = async {
-        ending.set(relay(link, backend, loan).await);
+        ending.set(if link.is_secured() {
+            relay_secured(link, backend, loan).await
+        } else {
+            relay(link, backend, loan).await
+        });
     };
     both(pin!(relayed), pin!(waiting)).await;
     ending.get()
 }
 
 impl Heard {
+    /// The application protocol that was agreed on, or offered first.
     pub(super) fn alpn(&self) -> Option<Cow<'_, str>> {
-        self.hello.as_ref().and_then(Hello::protocol)
+        match &self.tls {
+            Some(agreed) => agreed.alpn.as_deref().map(String::from_utf8_lossy),
+            None => self.hello.as_ref().and_then(Hello::protocol),
+        }
     }
 
     pub(super) fn asked<'a>(&'a self, alpn: Option<&'a str>) -> Asked<'a> {
@@ -197,8 +391,46 @@ impl Heard {
             route: self.route.as_deref(),
             sni: hello.and_then(|hello| hello.name.as_deref()),
             alpn,
-            tls: None,
+            tls: self.tls.as_ref().map(|agreed| match agreed.version {
+                TlsVersion::Tls12 => "1.2",
+                TlsVersion::Tls13 => "1.3",
+            }),
             ja4: hello.map(|hello| &*hello.ja4),
+        }
+    }
+}
+
+impl Agreed {
+    /// What was agreed on with the link's client; `None`: there is no TLS with it.
+    fn with(link: &Link) -> Option<Self> {
+        let session = link.session(Side::Client)?.borrow();
+        let negotiated = session.negotiated();
+        Some(Self {
+            version: negotiated.version?,
+            cipher: negotiated.cipher?,
+            alpn: negotiated.alpn.map(Box::from),
+            shown: if negotiated.resumed {
+                Shown::Before
+            } else {
+                Shown::Now
+            },
+            certificate: session
+                .peer_certificate()
+                .map(|_| session.peer_common_name()),
+        })
+    }
+
+    fn facts(&self) -> TlsFacts<'_> {
+        TlsFacts {
+            version: self.version,
+            cipher: self.cipher,
+            signature: None,
+            key: None,
+            client_certificate: self.certificate.as_ref().map(|name| ClientCertificate {
+                common_name: name.as_deref(),
+                is_verified: true,
+                shown: self.shown,
+            }),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::prepare::{Heard, Opening, prepare, relay_beside, say};
+use super::prepare::{Heard, Opening, prepare, relay_prepared, say};
 use super::{Pinned, Worker};
 use crate::backend::{Backend, Lease};
 use crate::balance::Ask;
@@ -57,12 +57,19 @@ pub(super) struct Record {
     attempts: u8,
     connect: Option<Duration>,
     /// Counts the session among the backend's for as long as it lives.
-    lease: Option<Lease>,
+    pub(super) lease: Option<Lease>,
     /// What the client said first, where its listener goes by that.
     pub(super) heard: Option<Box<Heard>>,
 }
 
 impl Record {
+    /// Keeps what was wrong with the client or its backend, for the log.
+    pub(super) fn note(&mut self, why: impl Into<String>) {
+        if let Some(heard) = &mut self.heard {
+            heard.why = Some(why.into());
+        }
+    }
+
     /// The pool that the session goes to, once that is known.
     fn pool<'a>(&'a self, listener: &'a Listener) -> Option<&'a Arc<Pool>> {
         let heard = self.heard.as_deref();
@@ -160,10 +167,10 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
         return Ending::ours(Reason::Internal);
     };
     let loan = worker.loan(listener);
-    match waiting {
-        None => relay(link, backend, &loan).await,
-        Some(waiting) => Box::pin(relay_beside(waiting, link, backend, &loan)).await,
+    if waiting.is_none() && !link.is_secured() {
+        return relay(link, backend, &loan).await;
     }
+    Box::pin(relay_prepared(waiting, link, backend, &loan)).await
 }
 
 /// Gives the link its backend, and the backend what the client has said by now.
@@ -228,7 +235,7 @@ pub(super) async fn find_backend(
 impl Worker {
     /// What the client has said by now; nothing if it is silent or has finished, which the relay
     /// finds out.
-    fn opening(&self, link: &Link) -> Opening {
+    pub(super) fn opening(&self, link: &Link) -> Opening {
         let scratch = &mut *self.lane.scratch.borrow_mut();
         let bytes = match receive(link.client().as_fd(), &mut scratch[..OPENING_BYTES]) {
             Ok(received) => scratch[..received].into(),
@@ -263,7 +270,7 @@ impl Worker {
         (time + Duration::from_nanos(offset)).saturating_sub(spread)
     }
 
-    fn loan<'a>(&'a self, listener: &'a Listener) -> Loan<'a> {
+    pub(super) fn loan<'a>(&'a self, listener: &'a Listener) -> Loan<'a> {
         Loan {
             lane: &self.lane,
             sessions: &self.sessions,
@@ -326,6 +333,7 @@ impl Worker {
         let backend = record.lease.as_deref().or(record.backend.as_deref());
         let heard = record.heard.as_deref();
         let cause = ending.cause.map(|cause| cause.to_string());
+        let cause = cause.or_else(|| link.fault().map(ToString::to_string));
         let why = heard.and_then(|heard| heard.why.as_deref());
         let first_byte = link
             .first_byte()

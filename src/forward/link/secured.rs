@@ -47,6 +47,11 @@ impl Link {
         self.secured.get()?.place(side)?.get()
     }
 
+    /// Whether one side at least has a TLS session.
+    pub fn is_secured(&self) -> bool {
+        self.secured.get().is_some()
+    }
+
     /// What went wrong in TLS, if that ended the session.
     pub fn fault(&self) -> Option<&SessionFault> {
         self.secured.get()?.fault.get()
