@@ -69,9 +69,14 @@ struct Flags {
     /// Write the picture, as SVG
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// Show a report that was written before; measure nothing
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["against", "json"])]
-    from_json: Option<PathBuf>,
+    /// Show reports that were written before, with the rounds of all of them; measure nothing
+    #[arg(
+        long,
+        value_name = "FILES",
+        value_delimiter = ',',
+        conflicts_with = "against"
+    )]
+    from_json: Vec<PathBuf>,
     /// This process is the first one of its namespace
     #[arg(long, hide = true)]
     inside: bool,
@@ -124,10 +129,14 @@ fn run() -> Result<ExitCode> {
         }
         None if flags.inside => return measure_inside(&flags),
         None => {
-            return match &flags.from_json {
-                Some(path) => publish(&flags, &Report::read(path)?),
-                None => enter(&flags),
+            let Some((first, others)) = flags.from_json.split_first() else {
+                return enter(&flags);
             };
+            let mut report = Report::read(first)?;
+            for other in others {
+                report.pool(Report::read(other)?)?;
+            }
+            return publish(&flags, &report);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::load::{Errors, Latency};
@@ -167,6 +167,19 @@ impl Row {
         }
     }
 
+    fn extend(&mut self, mut more: Vec<Round>) {
+        let next = self.rounds.iter().map(|round| round.number + 1).max();
+        for round in &mut more {
+            round.number += next.unwrap_or(0);
+        }
+        self.rounds.append(&mut more);
+        *self = Self::new(
+            self.peer.clone(),
+            self.family,
+            std::mem::take(&mut self.rounds),
+        );
+    }
+
     /// The median over rounds of one figure of the latencies.
     pub fn latency(&self, figure: impl Fn(&Latency) -> f64) -> Option<f64> {
         median(
@@ -239,6 +252,42 @@ impl Report {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         serde_json::from_str(&text)
             .with_context(|| format!("{} is not a report of this tool", path.display()))
+    }
+
+    /// Adds the rounds of another run to those of this one, workload by workload and peer by peer: where a
+    /// machine is noisy, several runs say more than one. What only one of them measured stays as it is.
+    ///
+    /// # Errors
+    /// Another machine, or another set-up of a peer.
+    pub fn pool(&mut self, other: Self) -> Result<()> {
+        let machine = |it: &Self| (it.environment.cpu.clone(), it.environment.kernel.clone());
+        ensure!(machine(self) == machine(&other), "runs on two machines");
+        for peer in &other.peers {
+            let known = self.peers.iter().find(|it| it.name == peer.name);
+            let same = known.is_none_or(|known| known.version == peer.version);
+            ensure!(same, "two versions of {}", peer.name);
+        }
+        self.settings.rounds += other.settings.rounds;
+        for measured in other.workloads {
+            let mine = self.workloads.iter_mut();
+            let Some(mine) = mine.into_iter().find(|it| it.workload == measured.workload) else {
+                self.workloads.push(measured);
+                continue;
+            };
+            mine.paired = None;
+            for note in measured.notes {
+                if !mine.notes.contains(&note) {
+                    mine.notes.push(note);
+                }
+            }
+            for row in measured.rows {
+                match mine.rows.iter_mut().find(|it| it.peer == row.peer) {
+                    Some(known) => known.extend(row.rounds),
+                    None => mine.rows.push(row),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes the report.

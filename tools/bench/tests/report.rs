@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use ringlane_bench::load::Errors;
-use ringlane_bench::report::{Report, Round};
+use ringlane_bench::report::{Report, Round, Row};
 use ringlane_bench::statistics::bootstrap;
 use ringlane_bench::targets::{Target, Verdict, targets};
 use ringlane_bench::workload::Workload;
@@ -38,6 +38,38 @@ fn a_report_survives_being_written() {
 }
 
 #[test]
+fn pooled_runs_have_the_rounds_of_all() {
+    let (mut pooled, more) = (recorded(), recorded());
+    let other = Row::new(
+        "other".to_owned(),
+        more.workloads[0].rows[0].family,
+        Vec::new(),
+    );
+    let mut more = more;
+    more.workloads[0].rows.push(other);
+    pooled.pool(more).unwrap();
+    let (single, double) = (&recorded().workloads[0], &pooled.workloads[0]);
+    assert_eq!(double.rows.len(), single.rows.len() + 1);
+    assert_eq!(double.notes, single.notes);
+    for (one, two) in single.rows.iter().zip(&double.rows) {
+        assert_eq!(two.rounds.len(), 2 * one.rounds.len(), "{}", one.peer);
+        let cost = |row: &Row| {
+            row.cost
+                .clone()
+                .map(|cost| (cost.min, cost.median, cost.max))
+        };
+        assert_eq!(cost(one), cost(two), "{}", one.peer);
+        let mut numbers: Vec<_> = two.rounds.iter().map(|round| round.number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), two.rounds.len(), "{}", one.peer);
+    }
+    let mut foreign = recorded();
+    foreign.environment.cpu = "another".to_owned();
+    assert!(pooled.pool(foreign).is_err());
+}
+
+#[test]
 fn the_record_holds_every_workload_and_what_reproduces_it() {
     let report = recorded();
     for workload in Workload::all() {
@@ -64,7 +96,7 @@ fn verdicts(workload: Workload, factor: f64) -> Vec<Target> {
                 spent: round.spent.map(|spent| spent * factor),
                 ..round.clone()
             });
-            *row = ringlane_bench::report::Row::new(row.peer.clone(), row.family, rounds.collect());
+            *row = Row::new(row.peer.clone(), row.family, rounds.collect());
         }
     }
     let all = targets(&report);
@@ -137,7 +169,7 @@ fn scaling_is_judged_only_with_busy_workers() {
                 wall_s: 1.0,
                 ..Round::default()
             };
-            *row = ringlane_bench::report::Row::new(row.peer.clone(), row.family, vec![round]);
+            *row = Row::new(row.peer.clone(), row.family, vec![round]);
         }
         let all = targets(&report);
         let target = all
@@ -222,7 +254,7 @@ fn the_picture_of_nothing_is_well_formed() {
     let mut report = recorded();
     for measured in &mut report.workloads {
         for row in &mut measured.rows {
-            *row = ringlane_bench::report::Row::new(row.peer.clone(), row.family, Vec::new());
+            *row = Row::new(row.peer.clone(), row.family, Vec::new());
         }
     }
     well_formed(&plot::render(&report));
