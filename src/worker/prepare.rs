@@ -23,6 +23,7 @@ use crate::forward::secure::{self, handshake, relay_secured};
 use crate::io::deadline::ended_after;
 use crate::io::join::both;
 use crate::io::socket::Socket;
+use crate::metrics::Gauge;
 use crate::proxy_protocol::{Facts, Shown, Tlvs, write};
 use crate::snapshot::routes::Entry;
 use crate::snapshot::{Listener, Pool, Routing};
@@ -196,9 +197,9 @@ impl Client<'_> {
             received: received.into(),
             limit: self.listener.timeouts.handshake,
         };
-        cells.handshakes.inc();
+        let under_way = UnderWay::begin(&cells.handshakes);
         let said = handshake(self.link, session, hello, &self.worker.loan(self.listener)).await;
-        cells.handshakes.dec();
+        drop(under_way);
         let (Ok(said), Some(agreed)) = (said, Agreed::with(self.link)) else {
             cells.handshakes_failed.inc();
             let ended = self.link.ending();
@@ -251,6 +252,22 @@ impl Client<'_> {
     fn ours(&self, fault: &SessionFault, record: &mut Record) -> Ending {
         record.note(fault.to_string());
         self.link.reject(Reason::Internal, None)
+    }
+}
+
+/// A handshake, counted for as long as this lives.
+struct UnderWay<'a>(&'a Gauge);
+
+impl<'a> UnderWay<'a> {
+    fn begin(handshakes: &'a Gauge) -> Self {
+        handshakes.inc();
+        Self(handshakes)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
