@@ -69,13 +69,8 @@ fn check_takes_every_configuration_in_the_repository_without_a_word() {
         let text = fs::read_to_string(&file).unwrap();
         let copy = directory.join(file.file_name().unwrap());
         let here = directory.to_str().unwrap();
-        // What the machine lacks is not the file's fault.
         let text = text.replace(CERTIFICATES, here);
-        fs::write(
-            &copy,
-            text.replace("[[listener]]\n", "[[listener]]\nbacklog = 16\n"),
-        )
-        .unwrap();
+        fs::write(&copy, with_a_small_backlog(&text)).unwrap();
         let output = Command::new(env!("CARGO_BIN_EXE_ringlane"))
             .arg("check")
             .arg(&copy)
@@ -142,6 +137,11 @@ fn the_manual_explains_every_field_of_the_session_line() {
         .skip(1)
         .filter_map(first_text)
         .collect();
+    // Or stands in a list that is written as a whole: `("route", self.route)`.
+    let listed = code
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("(\"")?.split('"').next());
+    written.extend(listed);
     // The one field whose name stands in the writer itself.
     assert!(code.contains("self.unescaped(\"session\""));
     written.insert("session");
@@ -255,6 +255,14 @@ fn files_that_the_readme_links_to_exist() {
     for link in links {
         assert!(root().join(link).exists(), "{link}");
     }
+}
+
+/// No machine warns of this one.
+fn with_a_small_backlog(text: &str) -> String {
+    if text.contains("\nbacklog = 4096") {
+        return text.replace("\nbacklog = 4096", "\nbacklog = 16");
+    }
+    text.replace("\n[[listener]]\n", "\n[[listener]]\nbacklog = 16\n")
 }
 
 fn root() -> PathBuf {
