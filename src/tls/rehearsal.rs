@@ -21,8 +21,8 @@ pub struct Refusal {
 /// # Errors
 /// The listener would not go on with the handshake.
 pub fn answer(terminating: &Terminating, mut hello: &[u8]) -> Result<(), Refusal> {
-    let mut session = Session::server(&terminating.config())
-        .map_err(|fault| Refusal { fault, alert: None })?;
+    let mut session =
+        Session::server(&terminating.config()).map_err(|fault| Refusal { fault, alert: None })?;
     let Err(fault) = session.feed(&mut hello) else {
         return Ok(());
     };

@@ -44,9 +44,7 @@ pub(super) fn backends(
         .collect();
     notes.extend(note.map(str::to_owned));
     if has_names(settings) {
-        notes.push(
-            "host names are not looked up: each stands for all of its addresses".to_owned(),
-        );
+        notes.push("host names are not looked up: each stands for all of its addresses".to_owned());
     }
     if candidates.is_empty() {
         notes.push(
@@ -69,7 +67,8 @@ fn order(
     pool: &model::Pool,
     source: Option<IpAddr>,
 ) -> (&'static str, Order, Option<&'static str>) {
-    const FRESH: &str = "the order is one of several: it depends on the connections before and beside";
+    const FRESH: &str =
+        "the order is one of several: it depends on the connections before and beside";
     match (pool.balance, source) {
         (Balance::First, _) => ("first", Order::Certain, None),
         (Balance::SourceHash { .. }, Some(_)) if has_names(pool) => (
