@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod explain;
 mod reload;
 
 use std::io::{self, IsTerminal, Write};
@@ -39,6 +40,8 @@ enum Command {
     Demo(demo::Demo),
     /// Check a configuration without using it
     Check(check::Check),
+    /// Say what becomes of a client: its route, its backends, and why not the other routes
+    Explain(explain::Explain),
     /// Make a running ringlane read its configuration again
     Reload(reload::Reload),
     /// Print the completions for a shell
@@ -56,13 +59,14 @@ struct Run {
 }
 
 /// Reads the command line, does what it says and returns the exit code: 0 ok, 1 run-time failure,
-/// 2 configuration or command line, 3 cannot bind.
+/// 2 configuration or command line, 3 cannot bind, 4 nothing takes the client to be explained.
 pub fn main() -> ExitCode {
     let flags = Flags::parse();
     match flags.command.unwrap_or(Command::Run(flags.run)) {
         Command::Run(run) => self::run(&run.config),
         Command::Demo(demo) => demo::demo(&demo),
         Command::Check(check) => check::check(&check),
+        Command::Explain(explain) => explain::explain(&explain),
         Command::Reload(reload) => reload::reload(&reload),
         Command::Completions { shell } => print(&completions(shell)),
     }
@@ -196,7 +200,7 @@ mod tests {
     fn every_shell_gets_completions_of_every_command() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let script = completions(shell);
-            for command in ["run", "demo", "check", "reload", "completions"] {
+            for command in ["run", "demo", "check", "explain", "reload", "completions"] {
                 assert!(script.contains(command), "{shell}: {command}");
             }
         }

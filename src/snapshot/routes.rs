@@ -141,9 +141,14 @@ impl Routes {
             source,
             ..Asked::default()
         };
+        let mut candidates = self.plain_candidates();
+        candidates.find(|entry| entry.mismatch(&asked).is_none())
+    }
+
+    /// The routes that take what is not TLS, the best first, whatever else they demand.
+    pub fn plain_candidates(&self) -> impl Iterator<Item = &Entry> {
         let plain = self.plain.iter();
-        let mut plain = plain.filter_map(|number| self.entries.get(*number as usize));
-        plain.find(|entry| entry.mismatch(&asked).is_none())
+        plain.filter_map(|number| self.entries.get(*number as usize))
     }
 }
 

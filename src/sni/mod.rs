@@ -21,3 +21,4 @@ pub use fault::{Alert, Fault, Field};
 pub use hello::{Sniff, sniff};
 pub use index::NameIndex;
 pub use ja4::ja4;
+pub use server_name::name_asked;

@@ -57,6 +57,19 @@ pub(super) fn read(mut body: Reader<'_>) -> Result<Name, Fault> {
     }
 }
 
+/// What a client asks for that sends `text` as a host name: in lower case and without a trailing dot;
+/// `None`: an address, which is no name.
+///
+/// # Errors
+/// No server goes on with such a name.
+pub fn name_asked(text: &str) -> Result<Option<Box<str>>, Fault> {
+    Ok(match check(Reader::new(text.as_bytes()))? {
+        Name::Absent => None,
+        Name::Sent(span) => text.get(span.range()).map(Box::from),
+        Name::Lowered(name) => Some(name),
+    })
+}
+
 /// The next entry: its type and its name. Types to come begin with a length of two bytes, too.
 fn entry<'b>(list: &mut Reader<'b>) -> Result<(u8, Reader<'b>), End> {
     let kind = list.byte()?;

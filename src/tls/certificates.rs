@@ -52,6 +52,17 @@ pub enum KeyKind {
     Rsa,
 }
 
+impl KeyKind {
+    /// As operators call it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ecdsa => "ECDSA",
+            Self::Ed25519 => "Ed25519",
+            Self::Rsa => "RSA",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Staple {
     certified: Arc<CertifiedKey>,
@@ -112,6 +123,11 @@ impl Loaded {
             Some(name) => name.to_string().into(),
             None => self.file.to_string_lossy().into(),
         }
+    }
+
+    /// The file of the chain.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Whether it is valid at `now`.

@@ -71,6 +71,23 @@ impl CertificateIndex {
         !self.table.load().candidates(name).is_empty()
     }
 
+    /// What clients that ask for `name` are shown, the preferred one first: each the first of them that
+    /// it can check the signature of. Empty: they are refused.
+    pub fn shown(&self, name: Option<&str>) -> Vec<Loaded> {
+        let table = self.table.load();
+        let shown = table.candidates(name).iter();
+        shown
+            .filter_map(|at| table.certificates.get(*at).cloned())
+            .collect()
+    }
+
+    /// What a client that asks for `name` and names these signature algorithms is shown.
+    pub fn shown_to(&self, name: Option<&str>, algorithms: &[u16]) -> Option<Loaded> {
+        let schemes = algorithms.iter().map(|&number| number.into());
+        let schemes: Vec<SignatureScheme> = schemes.collect();
+        self.table.load().choose(name, &schemes).cloned()
+    }
+
     /// What is shown now, for the metrics.
     pub fn certificates(&self) -> Vec<Loaded> {
         self.table.load().certificates.clone()

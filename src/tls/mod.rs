@@ -23,6 +23,7 @@ mod negotiated;
 mod ocsp;
 pub mod peer;
 pub mod rate;
+pub mod rehearsal;
 pub mod seam;
 pub mod server;
 mod session_fault;

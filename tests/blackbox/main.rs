@@ -12,6 +12,7 @@ mod accept;
 mod balance;
 mod certificates;
 mod demo;
+mod explain;
 mod faults;
 mod idle;
 mod observe;
