@@ -24,3 +24,4 @@ mod smoke;
 mod stop;
 mod support;
 mod timeouts;
+mod tls;
