@@ -127,7 +127,7 @@ pub(super) async fn prepare<'a>(
     };
     find_backend(link, (listener, pool), &opening, worker, record).await?;
     if let (true, Some(StartTls::Postgres)) = (asks, upgrade) {
-        consent(link, listener).await?;
+        consent(link, listener, record).await?;
     }
     if let Some(tls) = &pool.tls {
         encrypt(link, (listener, pool, tls), worker, record).await?;
@@ -312,7 +312,7 @@ async fn encrypt(
 }
 
 /// Waits until the backend agrees to speak TLS, which PostgreSQL says in one byte.
-async fn consent(link: &Link, listener: &Listener) -> Result<(), Ending> {
+async fn consent(link: &Link, listener: &Listener, record: &mut Record) -> Result<(), Ending> {
     let Some(backend) = link.backend() else {
         return Err(link.reject(Reason::Internal, None));
     };
@@ -322,10 +322,22 @@ async fn consent(link: &Link, listener: &Listener) -> Result<(), Ending> {
         match receive(backend.as_fd(), &mut answer) {
             Ok(1) if answer == *b"S" => return Ok(()),
             // "N", an error message, or the end.
-            Ok(_) => return Err(link.reject(Reason::TlsError, None)),
+            Ok(_) => {
+                record.note("the backend does not agree to speak TLS");
+                return Err(Ending {
+                    side: Side::Backend,
+                    ..link.reject(Reason::TlsError, None)
+                });
+            }
             Err(Errno::AGAIN) => {
                 let end = || link.kill(Reason::TlsError);
                 ended_after(pin!(backend.readable()), until - now(), end).await;
+                if link
+                    .ending()
+                    .is_some_and(|it| it.reason == Reason::TlsError)
+                {
+                    record.note("the backend did not say in time whether it speaks TLS");
+                }
             }
             Err(cause) => return Err(link.reject(Reason::BackendReset, Some(cause))),
         }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -293,7 +293,11 @@ pub(crate) fn alert<T>(outcome: io::Result<T>) -> Option<u8> {
 
 /// A backend that speaks TLS: says what it was asked for and shown, in one line, then echoes.
 pub(crate) fn secure_echo(config: Arc<ServerConfig>) -> SocketAddr {
-    let listener = TcpListener::bind((loopback(), 0)).unwrap();
+    secure_echo_at(loopback(), config)
+}
+
+pub(crate) fn secure_echo_at(ip: IpAddr, config: Arc<ServerConfig>) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for socket in listener.incoming().flatten() {
