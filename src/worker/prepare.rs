@@ -16,7 +16,7 @@ use super::session::{Record, find_backend};
 use crate::base::clock::now;
 use crate::base::reason::{Reason, Side};
 use crate::config::model::{StartTls, Target, TlsVersion};
-use crate::forward::link::{Direction, Ending, Link};
+use crate::forward::link::{BLIND_INTERVAL, Direction, Ending, Link};
 use crate::forward::preface::{self, Hello, Preface, Proxied, SSL_REQUEST};
 use crate::forward::relay::{Loan, relay};
 use crate::forward::secure::{self, handshake, relay_secured};
@@ -127,7 +127,12 @@ pub(super) async fn prepare<'a>(
     };
     find_backend(link, (listener, pool), &opening, worker, record).await?;
     if let (true, Some(StartTls::Postgres)) = (asks, upgrade) {
-        consent(link, listener, record).await?;
+        let asked = Client {
+            link,
+            listener,
+            worker,
+        };
+        asked.watched(consent(link, listener, record)).await?;
     }
     if let Some(tls) = &pool.tls {
         encrypt(link, (listener, pool, tls), worker, record).await?;
@@ -186,7 +191,7 @@ fn header(
     Some(write(settings, &facts, out).left_out as u64)
 }
 
-/// A client whose TLS ends here.
+/// A client that has to wait, mostly since its TLS ends here.
 #[derive(Clone, Copy)]
 struct Client<'a> {
     link: &'a Link,
@@ -269,6 +274,18 @@ impl Client<'_> {
         let session = session.borrow();
         let certificate = session.peer_certificate();
         names.is_empty() || certificate.is_some_and(|it| client_names_match(it, names))
+    }
+
+    /// Notices meanwhile that the client breaks, which nobody reads.
+    async fn watched<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.link.set_stalled(Direction::Up, true);
+        if let Some(key) = self.link.key() {
+            let soon = now() + BLIND_INTERVAL;
+            self.worker.sessions.borrow_mut().hasten(key, soon);
+        }
+        let outcome = wait.await;
+        self.link.set_stalled(Direction::Up, false);
+        outcome
     }
 
     fn ours(&self, fault: &SessionFault, record: &mut Record) -> Ending {

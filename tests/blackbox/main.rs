@@ -24,6 +24,7 @@ mod routes;
 mod schedules;
 mod slow;
 mod smoke;
+mod starttls;
 mod stop;
 mod support;
 mod timeouts;

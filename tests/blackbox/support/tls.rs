@@ -230,11 +230,14 @@ impl Talk {
         config: &Arc<ClientConfig>,
         name: &str,
     ) -> io::Result<Self> {
-        let mut talk = Self::before(front, config, name);
-        while talk.tls.is_handshaking() {
-            talk.tls.complete_io(&mut talk.socket)?;
+        Self::before(front, config, name).shake_hands()
+    }
+
+    pub(crate) fn shake_hands(mut self) -> io::Result<Self> {
+        while self.tls.is_handshaking() {
+            self.tls.complete_io(&mut self.socket)?;
         }
-        Ok(talk)
+        Ok(self)
     }
 
     /// Connects, and says nothing yet.
@@ -308,7 +311,8 @@ pub(crate) fn secure_echo_at(ip: IpAddr, config: Arc<ServerConfig>) -> SocketAdd
     address
 }
 
-fn serve(mut socket: TcpStream, config: Arc<ServerConfig>) {
+/// Serves one client of [`secure_echo`].
+pub(crate) fn serve(mut socket: TcpStream, config: Arc<ServerConfig>) {
     let mut tls = ServerConnection::new(config).unwrap();
     while tls.is_handshaking() {
         if tls.complete_io(&mut socket).is_err() {
