@@ -1,4 +1,4 @@
-//! ringlane: a layer-4 TCP load balancer on a thread-per-core io_uring runtime.
+//! ringlane: a layer-4 TCP and TLS load balancer on a thread-per-core io_uring runtime.
 //!
 //! This page is the architecture. How to run ringlane stands in [`manual::operations`], what it costs in
 //! [`manual::performance`], why it is built this way in [`manual::decisions`], and the code is best begun at [`worker::session`](worker).
@@ -33,7 +33,7 @@
 //!
 //! # The walk of one connection
 //!
-//! Four files, from accept to close:
+//! Four files, from accept to close, where bytes go on as they come:
 //!
 //! 1. [`worker::accept`](worker): a listening socket is readable. Up to 64 connections are accepted, as long as
 //!    there are two descriptors for each; every one becomes a task with the worker's present snapshot.
@@ -47,6 +47,20 @@
 //! 4. [`forward::relay`]: two [`forward::pump`](forward)s, one each way, in one task, share a
 //!    [`forward::link::Link`]: both sockets, the counts, the time of the last byte, and how it ended.
 //!    The end of one stream is passed on as a half-close; a break of one side resets the other.
+//!
+//! Where there is more to be said than to pass bytes on ([`snapshot::Listener::direct_pool`] says where not), step 2
+//! calls [`worker::prepare`](worker), whose future lives only until the backend is there:
+//!
+//! 1. [`forward::preface`]: reads the PROXY header, a request for TLS such as PostgreSQL's, and the ClientHello
+//!    ([`proxy_protocol`], [`sni`]), all within `sniff`, and finds the route ([`snapshot::routes`]). What belongs to
+//!    the stream is kept to be replayed. Who is refused gets the alert that is due, or a reset.
+//! 2. [`forward::secure::handshake`] with the client where the route terminates, if the limits on handshakes
+//!    ([`tls::rate`]) let it begin. The session of TLS stays in the link.
+//! 3. The dial as above. The opening is what the backend gets first: a PROXY header, a request for TLS, what the
+//!    client has said; only the last counts as payload.
+//! 4. The handshake with the backend where its pool has `tls`.
+//! 5. [`forward::secure::relay_secured`] where a side speaks TLS with us: direct calls as in the plain relay, through
+//!    two buffers of the worker, with [`tls::seam::Session`] in between. Otherwise the plain relay, which splices.
 //!
 //! Back in `run` the session leaves the wheel, and its [`base::reason::Reason`] is counted and logged,
 //! there and nowhere else. The sockets close as the task ends.
@@ -86,8 +100,10 @@
 //!   buffer, so nothing is lost when it ends for another reason, and no kernel thread is parked on it.
 //! - **No wait is dropped.** [`io::deadline`] is the only place where a wait meets a deadline, and it ends
 //!   the wait by resetting its socket. There is no `select!` and no `timeout` on a worker.
-//! - **No lock on the data path,** and no atomic that two workers write except the facts of a backend,
-//!   a pool's rotation and retry budget, and, once per buffer, the session log's queue.
+//! - **No lock on the data path,** except around two maps, once for each handshake: of sources, where
+//!   `handshake_rate` is set, and of sessions with backends, where whoever would wait goes without. No atomic that
+//!   two workers write except the facts of a backend, a pool's rotation and retry budget, and, once per buffer,
+//!   the session log's queue.
 //! - **No session edits its snapshot,** and none sees two of them.
 //! - **A rejected configuration changes nothing:** building a snapshot and binding sockets touch no live
 //!   state, and after the first change nothing can be refused.
@@ -95,8 +111,11 @@
 //! - **Nothing waits for the session log.** What does not fit is dropped and counted.
 //! - **No panic leaves its session.** One that does (a worker's own) aborts the process.
 //! - **Metric labels come from the configuration,** never from clients.
-//! - Not there at all: health checks, TLS, HTTP, PROXY protocol, limits by client. The configuration
-//!   knows their keys and says that they are not supported yet.
+//! - **A TLS stream that ends without a close_notify never becomes a clean end** for the other side.
+//! - **No worker reads a file,** of TLS or of anything else: it meets finished settings only.
+//! - Not there at all: health checks, HTTP, limits by client other than on handshakes. The configuration
+//!   knows their keys and says that they are not supported yet. Early data, renegotiation and TLS below 1.2
+//!   have no keys.
 //!
 //! # Waiting and moving bytes
 //!
@@ -115,8 +134,15 @@
 //!
 //! When the destination is full the direction **stalls**: it owns the rest of one read, or one pipe, and
 //! waits for room. Nobody reads its source meanwhile. A side whose stream has ended is not read either,
-//! nor is a client whose backend is being dialled. So these are **blind**: a reset there would go unnoticed. A blind session is therefore looked at every
+//! nor is a client whose backend is being dialled or shakes hands. So these are **blind**: a reset there would go unnoticed. A blind session is therefore looked at every
 //! 250 ms ([`forward::link::BLIND_INTERVAL`]) for a pending error, and a broken side resets the other.
+//!
+//! With TLS, bytes are received into one buffer of the worker, decrypted into another, and encrypted straight into
+//! the session of the other side, which gives its records to vectored writes. What a full socket leaves waits
+//! in the link or in TLS, and the direction stalls as above.
+//!
+//! A client may be silent because its server speaks first. The wait for its first byte cannot be dropped when
+//! `silent_after` is over, so it goes on beside the session and ends with it.
 //!
 //! Ways to end a connection, in [`sys::socket`]: `finish_sending` ends one half; `finish` ends both in an
 //! orderly way, for timeouts; `reset` dissolves the association, which sends RST in every state, ends
@@ -131,7 +157,7 @@
 //! again. Bytes only stamp the time of the last tick in the link; they move no timer. A session is first visited
 //! 250 ms after accept; a visit after 5 s with its backend turns on the backend's keepalive.
 //!
-//! Connecting has timers of its own: a sleep beside the wait, in [`io::deadline`], and pauses where a
+//! Connecting, the preface and handshakes have timers of their own: a sleep beside the wait, in [`io::deadline`], and pauses where a
 //! descriptor or room in a unix socket's queue is lacking.
 //!
 //! # Snapshot, registries, reload
@@ -184,7 +210,7 @@
 //! | mailboxes ([`worker::mailbox`]): a channel and an eventfd | main thread | one worker each |
 //! | the snapshot pointer | main thread | control thread |
 //! | certificates, ticket keys and settings of TLS beneath a snapshot ([`tls::live`]) | main thread | workers, metrics |
-//! | sessions with backends that can be resumed | workers | workers |
+//! | sessions with backends that can be resumed, and sources of handshakes by time ([`tls::rate`]) | workers | workers |
 //! | events, and the control thread's commands | control and main thread | main and control thread |
 //! | the log's queues, settings and count of dropped lines | workers, main, log thread | log thread, workers, metrics |
 //! | readiness, token, reload counts ([`admin::Surface`]) | main thread | control thread |
@@ -194,7 +220,8 @@
 //! | word | meaning |
 //! |---|---|
 //! | client | who connects to ringlane |
-//! | listener | addresses that clients connect to, with their settings; sends everything to one pool |
+//! | listener | addresses that clients connect to, with their settings; sends everything to one pool, or has routes |
+//! | route | conditions on what a client says first, and the pool that it goes to then |
 //! | pool | backends, and how to choose among them |
 //! | backend | one address in a pool; each answer for a host name is one |
 //! | tier | backends of a pool that are used only when those of lower tiers could not be |
@@ -203,7 +230,14 @@
 //! | link | a session's two sockets and what their relay has come to |
 //! | direction | up, from client to backend; down, the other way |
 //! | pump | what moves one direction |
-//! | opening | what a client has said before it has a backend |
+//! | preface | what a client says before its route is known: PROXY header, request for TLS, ClientHello |
+//! | opening | what a backend gets first; mostly what its client has said by then |
+//! | plain | without TLS, or not TLS |
+//! | termination | TLS with the client ends here; without it, TLS goes on as it comes |
+//! | secured | a side whose TLS ends here, or a link with such a side |
+//! | seam | the one type over rustls that the data path drives |
+//! | truncated | a TLS stream that ended without a close_notify |
+//! | farewell | the alert that a refused peer gets, and the time to read it |
 //! | lane | the buffer and pipes that all bytes of a worker pass through |
 //! | lease | one connection counted on a backend |
 //! | walk | the order in which one session tries backends |

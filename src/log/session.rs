@@ -172,18 +172,11 @@ impl SessionLine<'_> {
 
 impl Asked<'_> {
     fn write(&self, fields: &mut Fields<'_>) {
-        let values = [
-            ("route", self.route),
-            ("sni", self.sni),
-            ("alpn", self.alpn),
-            ("tls", self.tls),
-            ("ja4", self.ja4),
-        ];
-        for (key, value) in values {
-            if let Some(value) = value {
-                fields.string(key, value);
-            }
-        }
+        fields.known("route", self.route);
+        fields.known("sni", self.sni);
+        fields.known("alpn", self.alpn);
+        fields.known("tls", self.tls);
+        fields.known("ja4", self.ja4);
     }
 }
 
@@ -256,6 +249,13 @@ impl<'a> Fields<'a> {
             self.out.extend_from_slice(value.as_bytes());
         } else {
             text::quoted(self.out, value);
+        }
+    }
+
+    /// A value that is left out where it is not known.
+    fn known(&mut self, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.string(key, value);
         }
     }
 

@@ -7,6 +7,7 @@ pub mod mailbox;
 pub mod runtime;
 
 mod accept;
+mod heard;
 mod prepare;
 mod session;
 mod tick;

@@ -1,7 +1,6 @@
 //! A session whose way depends on what the client says first, or with whose client or backend there is
 //! more to be said than to pass bytes on: from the first byte to the relay.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,19 +11,20 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::Worker;
+use super::heard::{Agreed, Heard};
 use super::session::{Record, find_backend};
 use crate::base::clock::now;
 use crate::base::reason::{Reason, Side};
-use crate::config::model::{StartTls, Target, TlsVersion};
+use crate::config::model::{StartTls, Target};
 use crate::forward::link::{BLIND_INTERVAL, Direction, Ending, Link};
-use crate::forward::preface::{self, Hello, Preface, Proxied, SSL_REQUEST};
+use crate::forward::preface::{self, Preface, Proxied, SSL_REQUEST};
 use crate::forward::relay::{Loan, relay};
 use crate::forward::secure::{self, handshake, relay_secured};
 use crate::io::deadline::ended_after;
 use crate::io::join::both;
 use crate::io::socket::Socket;
-use crate::log::session::Asked;
-use crate::proxy_protocol::{ClientCertificate, Facts, Shown, TlsFacts, Tlvs, write};
+use crate::metrics::Gauge;
+use crate::proxy_protocol::{Facts, Shown, Tlvs, write};
 use crate::snapshot::routes::Entry;
 use crate::snapshot::{Listener, Pool, Routing};
 use crate::sys::socket::{local_address, receive, send};
@@ -37,28 +37,6 @@ pub(super) struct Opening {
     pub(super) bytes: Box<[u8]>,
     /// So many of the bytes, from the first on, are not the client's.
     pub(super) ours: usize,
-}
-
-/// What is known of a client beyond its address.
-#[derive(Default)]
-pub(super) struct Heard {
-    /// Where its route leads.
-    pub(super) pool: Option<Arc<Pool>>,
-    /// Why it was refused.
-    pub(super) why: Option<String>,
-    route: Option<Arc<str>>,
-    hello: Option<Hello>,
-    tls: Option<Agreed>,
-}
-
-/// What was agreed on with a client whose TLS ends here.
-struct Agreed {
-    version: TlsVersion,
-    cipher: &'static str,
-    alpn: Option<Box<[u8]>>,
-    shown: Shown,
-    /// What the client showed: its subject's common name.
-    certificate: Option<Option<String>>,
 }
 
 /// A wait for the client that was begun and has to end by itself.
@@ -80,7 +58,7 @@ pub(super) async fn prepare<'a>(
         waiting,
     } = listen(link, listener, worker, record).await?;
     let pool = entry.and_then(|entry| entry.pool.as_ref());
-    let Some(pool) = pool.or(listener.pool()) else {
+    let Some(pool) = pool.or_else(|| listener.pool()) else {
         return Err(link.reject(Reason::Internal, None));
     };
     let addresses = proxied.as_ref().and_then(|proxied| proxied.addresses);
@@ -224,9 +202,9 @@ impl Client<'_> {
             received: received.into(),
             limit: self.listener.timeouts.handshake,
         };
-        cells.handshakes.inc();
+        let under_way = UnderWay::begin(&cells.handshakes);
         let said = handshake(self.link, session, hello, &self.worker.loan(self.listener)).await;
-        cells.handshakes.dec();
+        drop(under_way);
         let (Ok(said), Some(agreed)) = (said, Agreed::with(self.link)) else {
             cells.handshakes_failed.inc();
             let ended = self.link.ending();
@@ -291,6 +269,22 @@ impl Client<'_> {
     fn ours(&self, fault: &SessionFault, record: &mut Record) -> Ending {
         record.note(fault.to_string());
         self.link.reject(Reason::Internal, None)
+    }
+}
+
+/// A handshake, counted for as long as this lives.
+struct UnderWay<'a>(&'a Gauge);
+
+impl<'a> UnderWay<'a> {
+    fn begin(handshakes: &'a Gauge) -> Self {
+        handshakes.inc();
+        Self(handshakes)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -403,63 +397,4 @@ pub(super) async fn relay_prepared(
     };
     both(pin!(relayed), pin!(waiting)).await;
     ending.get()
-}
-
-impl Heard {
-    /// The application protocol that was agreed on, or offered first.
-    pub(super) fn alpn(&self) -> Option<Cow<'_, str>> {
-        match &self.tls {
-            Some(agreed) => agreed.alpn.as_deref().map(String::from_utf8_lossy),
-            None => self.hello.as_ref().and_then(Hello::protocol),
-        }
-    }
-
-    pub(super) fn asked<'a>(&'a self, alpn: Option<&'a str>) -> Asked<'a> {
-        let hello = self.hello.as_ref();
-        Asked {
-            route: self.route.as_deref(),
-            sni: hello.and_then(|hello| hello.name.as_deref()),
-            alpn,
-            tls: self.tls.as_ref().map(|agreed| match agreed.version {
-                TlsVersion::Tls12 => "1.2",
-                TlsVersion::Tls13 => "1.3",
-            }),
-            ja4: hello.map(|hello| &*hello.ja4),
-        }
-    }
-}
-
-impl Agreed {
-    /// What was agreed on with the link's client; `None`: there is no TLS with it.
-    fn with(link: &Link) -> Option<Self> {
-        let session = link.session(Side::Client)?.borrow();
-        let negotiated = session.negotiated();
-        Some(Self {
-            version: negotiated.version?,
-            cipher: negotiated.cipher?,
-            alpn: negotiated.alpn.map(Box::from),
-            shown: if negotiated.resumed {
-                Shown::Before
-            } else {
-                Shown::Now
-            },
-            certificate: session
-                .peer_certificate()
-                .map(|_| session.peer_common_name()),
-        })
-    }
-
-    fn facts(&self) -> TlsFacts<'_> {
-        TlsFacts {
-            version: self.version,
-            cipher: self.cipher,
-            signature: None,
-            key: None,
-            client_certificate: self.certificate.as_ref().map(|name| ClientCertificate {
-                common_name: name.as_deref(),
-                is_verified: true,
-                shown: self.shown,
-            }),
-        }
-    }
 }

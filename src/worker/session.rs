@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::prepare::{Heard, Opening, prepare, relay_prepared, say};
+use super::heard::Heard;
+use super::prepare::{Opening, prepare, relay_prepared, say};
 use super::{Pinned, Worker};
 use crate::backend::{Backend, Lease};
 use crate::balance::Ask;
@@ -75,7 +76,7 @@ impl Record {
         let heard = self.heard.as_deref();
         heard
             .and_then(|heard| heard.pool.as_ref())
-            .or(listener.pool())
+            .or_else(|| listener.pool())
     }
 }
 

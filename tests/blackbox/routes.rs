@@ -419,13 +419,12 @@ fn backends_are_told_name_protocol_and_id_before_the_hello() {
     assert_eq!(line["bytes_up"], hello.len());
 }
 
-#[test]
-fn postgres_clients_are_routed_by_the_name_behind_their_request_for_tls() {
-    const SSL: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-    const GSS: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
-    let front = address();
-    // A server that agrees, then echoes; and one that has no TLS.
-    let agreeing = backend(|mut stream| {
+const SSL: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+const GSS: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
+
+/// A PostgreSQL server that agrees to speak TLS, then echoes.
+fn agreeing() -> SocketAddr {
+    backend(|mut stream| {
         let mut request = [0; 8];
         stream.read_exact(&mut request).unwrap();
         assert_eq!(request, SSL);
@@ -433,12 +432,22 @@ fn postgres_clients_are_routed_by_the_name_behind_their_request_for_tls() {
         let mut got = Vec::new();
         let _ = stream.read_to_end(&mut got);
         let _ = stream.write_all(&got);
-    });
-    let refusing = backend(|mut stream| {
+    })
+}
+
+/// One that has no TLS.
+fn refusing() -> SocketAddr {
+    backend(|mut stream| {
         let _ = stream.read_exact(&mut [0; 8]);
         let _ = stream.write_all(b"N");
         let _ = stream.read_to_end(&mut Vec::new());
-    });
+    })
+}
+
+#[test]
+fn postgres_clients_are_routed_by_the_name_behind_their_request_for_tls() {
+    let front = address();
+    let (agreeing, refusing) = (agreeing(), refusing());
     let ringlane = Ringlane::start(&format!(
         r#"
         [[listener]]

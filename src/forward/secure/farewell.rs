@@ -8,8 +8,8 @@ use rustix::io::Errno;
 
 use crate::base::reason::Side;
 use crate::forward::link::Link;
-use crate::forward::relay::Loan;
 use crate::io::deadline::ended_after;
+use crate::io::lane::Lane;
 use crate::io::socket::Socket;
 use crate::sys::socket::{finish, finish_sending, receive};
 
@@ -21,15 +21,15 @@ pub(super) const FAREWELL_BYTES: usize = 256 * 1024;
 
 /// Sends the alert that is due and ends our half, then takes in what is on its way: closing a socket
 /// with bytes unread would reset the connection, and take the alert along.
-pub(super) async fn farewell(link: &Link, side: Side, loan: &Loan<'_>) {
+pub(in crate::forward) async fn farewell(link: &Link, side: Side, lane: &Lane) {
     let Some(socket) = link.socket(side) else {
         return;
     };
     let end = || finish(socket.as_fd());
-    ended_after(pin!(say(link, side, socket, loan)), FAREWELL, end).await;
+    ended_after(pin!(say(link, side, socket, lane)), FAREWELL, end).await;
 }
 
-async fn say(link: &Link, side: Side, socket: &Socket, loan: &Loan<'_>) {
+async fn say(link: &Link, side: Side, socket: &Socket, lane: &Lane) {
     loop {
         match link.flush(side) {
             Ok(flushed) if flushed.done => break,
@@ -41,7 +41,7 @@ async fn say(link: &Link, side: Side, socket: &Socket, loan: &Loan<'_>) {
     let mut left = FAREWELL_BYTES;
     while left > 0 {
         socket.readable().await;
-        let buffer = &mut *loan.lane.secured.borrow_mut();
+        let buffer = &mut *lane.secured.borrow_mut();
         match receive(socket.as_fd(), buffer) {
             Ok(0) => return,
             Ok(received) => left = left.saturating_sub(received),

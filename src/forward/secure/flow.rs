@@ -306,7 +306,7 @@ impl<'a> Flow<'a> {
             SessionFault::KeysWornOut => link.abort(Reason::TlsFault, side, fault),
             fault => {
                 link.refuse(Reason::TlsFault, side, fault);
-                farewell(link, side, self.pump.loan).await;
+                farewell(link, side, self.pump.loan.lane).await;
             }
         }
     }

@@ -164,7 +164,7 @@ impl Attempt<'_> {
                     Reason::TlsFault
                 };
                 link.refuse(reason, side, fault);
-                farewell(link, side, self.loan).await;
+                farewell(link, side, self.loan.lane).await;
             }
         }
     }

@@ -28,6 +28,7 @@ use crate::base::reason::Reason;
 use crate::io::join::both;
 use crate::io::socket::Socket;
 use crate::tls::seam::{Session, SessionFault};
+pub(super) use farewell::farewell;
 use flow::Flow;
 pub use handshake::{Hello, handshake};
 

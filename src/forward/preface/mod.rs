@@ -1,6 +1,8 @@
 //! What a client says before its stream is forwarded: a PROXY header, a request for TLS in another
 //! protocol, a ClientHello. And the route that follows from it.
 
+mod postgres;
+
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
@@ -16,26 +18,17 @@ use crate::base::limits::OPENING_BYTES;
 use crate::base::reason::{Reason, Side};
 use crate::config::model::{ProxyHeader, ProxyReceive, StartTls};
 use crate::forward::link::{Ending, Link};
+use crate::forward::secure::farewell;
 use crate::io::deadline::ended_after;
 use crate::io::lane::Lane;
 use crate::proxy_protocol::{self, Origin, Read, Tlvs};
 use crate::snapshot::routes::{Entry, Routes};
 use crate::snapshot::{Listener, Routing};
 use crate::sni::{Sniff, ja4, sniff};
-use crate::sys::socket::{finish, finish_sending, receive, send};
+use crate::sys::socket::{receive, send};
 use crate::tls::seam::UNRECOGNIZED_NAME;
 
-/// How long a client that was refused by an alert may take to read it.
-const FAREWELL: Duration = Duration::from_secs(1);
-
-/// The first byte of a TLS handshake.
-const HANDSHAKE: u8 = 22;
-
-/// PostgreSQL's request for TLS before a startup message: a length of 8, then a number that no version
-/// has.
-pub const SSL_REQUEST: [u8; 8] = request(80_877_103);
-/// Its request for another encryption, which libpq asks for first where Kerberos is set up.
-const GSSENC_REQUEST: [u8; 8] = request(80_877_104);
+pub use postgres::SSL_REQUEST;
 
 /// What a client said first.
 pub struct Preface<'a> {
@@ -193,21 +186,32 @@ impl<'a> Reader<'a> {
         {
             preface.waiting = self.first_byte(silence).await?;
         }
-        let is_plain = preface.waiting.is_some();
-        while !is_plain {
+        let heard = preface.waiting.is_none() && self.hello(routes, source, preface).await?;
+        if !heard {
+            preface.entry = routes.for_plain(source);
+        }
+        self.admit(preface).await
+    }
+
+    /// Reads the ClientHello and finds its route, if it has one; whether the client speaks TLS.
+    async fn hello(
+        &mut self,
+        routes: &'a Routes,
+        source: Option<IpAddr>,
+        preface: &mut Preface<'a>,
+    ) -> Result<bool, Refused> {
+        loop {
             match sniff(&self.bytes, routes.sniff_max) {
                 Sniff::Incomplete { needs } => {
                     let lacking = needs - self.bytes.len();
                     self.more(lacking).await?;
                 }
-                Sniff::NotTls if preface.upgrade.is_none() => break,
-                Sniff::NotTls => {
-                    return Err(self.fail("asked for TLS and does not speak it").await);
-                }
+                Sniff::NotTls if preface.upgrade.is_none() => return Ok(false),
+                Sniff::NotTls => return Err(self.fail("asked for TLS and does not speak it")),
                 Sniff::Bad(fault) => {
                     let why = fault.to_string();
                     self.farewell(&fault.alert().record()).await;
-                    return Err(self.refuse(Reason::TlsError, Some(why)));
+                    return Err(self.fail(&why));
                 }
                 Sniff::Hello(hello) => {
                     let mut asked = routes.asked(&hello, source);
@@ -218,12 +222,10 @@ impl<'a> Reader<'a> {
                         alpn: asked.alpn.first().map(|alpn| Box::from(&**alpn)),
                         ja4: fingerprint.into(),
                     });
-                    return self.admit(preface).await;
+                    return Ok(true);
                 }
             }
         }
-        preface.entry = routes.for_plain(source);
-        self.admit(preface).await
     }
 
     /// Sends away whom no route takes, or one that refuses.
@@ -244,36 +246,6 @@ impl<'a> Reader<'a> {
         let mut refused = self.refuse(Reason::NoRoute, why);
         refused.hello = preface.hello.take();
         Err(refused)
-    }
-
-    /// Answers PostgreSQL's request for TLS; `None`: there was none, and what there was stays.
-    async fn postgres(&mut self) -> Result<Option<StartTls>, Refused> {
-        let mut may_ask = true;
-        loop {
-            while self.bytes.len() < SSL_REQUEST.len() && self.bytes.first() != Some(&HANDSHAKE) {
-                self.more(OPENING_BYTES).await?;
-            }
-            let request = self.bytes.get(..SSL_REQUEST.len());
-            let answer = match request {
-                Some(request) if *request == SSL_REQUEST => b"S",
-                Some(request) if *request == GSSENC_REQUEST && may_ask => b"N",
-                _ => return Ok(None),
-            };
-            // Somebody on the way could have put them there, to be taken for the encrypted client's.
-            if self.bytes.len() > SSL_REQUEST.len() {
-                return Err(self.fail("bytes came with the request for TLS").await);
-            }
-            self.bytes.clear();
-            if send(self.link.client().as_fd(), answer) != Ok(1) {
-                return Err(self
-                    .fail("the answer to the request for TLS found no room")
-                    .await);
-            }
-            if answer == b"S" {
-                return Ok(Some(StartTls::Postgres));
-            }
-            may_ask = false;
-        }
     }
 
     /// Waits for the client's first byte; a wait that is over without one goes on beside the session,
@@ -345,8 +317,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Refuses the client for what it sent, without an alert: it has not begun to speak TLS.
-    async fn fail(&self, why: &str) -> Refused {
+    fn fail(&self, why: &str) -> Refused {
         self.refuse(Reason::TlsError, Some(why.to_owned()))
     }
 
@@ -362,29 +333,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Sends an alert and sees to it that it is read: closing with bytes of the client unread would
-    /// reset the connection, and the alert be lost.
+    /// Sends an alert and sees to it that it is read.
     async fn farewell(&self, alert: &[u8]) {
-        let client = self.link.client();
-        if send(client.as_fd(), alert).is_err() {
-            return;
-        }
-        finish_sending(client.as_fd());
-        let until = now() + FAREWELL;
-        loop {
-            let received = {
-                let scratch = &mut *self.lane.scratch.borrow_mut();
-                receive(client.as_fd(), scratch)
-            };
-            match received {
-                Ok(received) if received > 0 && now() < until => {}
-                Err(Errno::AGAIN) if now() < until => {
-                    let left = until - now();
-                    let end = || finish(client.as_fd());
-                    ended_after(pin!(client.readable()), left, end).await;
-                }
-                _ => return,
-            }
+        if send(self.link.client().as_fd(), alert).is_ok() {
+            farewell(self.link, Side::Client, self.lane).await;
         }
     }
 }
@@ -416,9 +368,4 @@ impl Hello {
 fn is_within(settings: &ProxyReceive, source: IpAddr) -> bool {
     let source = source.to_canonical();
     settings.trusted.iter().any(|net| net.contains(&source))
-}
-
-const fn request(number: u32) -> [u8; 8] {
-    let [a, b, c, d] = number.to_be_bytes();
-    [0, 0, 0, 8, a, b, c, d]
 }
