@@ -21,6 +21,8 @@ pub enum SessionFault {
     Protocol(Error),
     /// The peer's stream ended without a `close_notify`, perhaps cut off by somebody on the way.
     Truncated,
+    /// The handshake was not over in time.
+    TimedOut,
     /// So many records were sent that the keys wear out, and the version cannot change them.
     KeysWornOut,
     /// Our side: settings, time or random numbers.
@@ -59,6 +61,7 @@ impl fmt::Display for SessionFault {
             Self::NoCertificate => f.write_str("peer showed no certificate"),
             Self::Incompatible(error) | Self::Protocol(error) | Self::Ours(error) => error.fmt(f),
             Self::Truncated => f.write_str("stream ended without close_notify"),
+            Self::TimedOut => f.write_str("the handshake was not over in time"),
             Self::KeysWornOut => f.write_str("keys worn out by the number of records"),
         }
     }

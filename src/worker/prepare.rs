@@ -16,7 +16,7 @@ use super::session::{Record, find_backend};
 use crate::base::clock::now;
 use crate::base::reason::{Reason, Side};
 use crate::config::model::{StartTls, Target};
-use crate::forward::link::{Direction, Ending, Link};
+use crate::forward::link::{BLIND_INTERVAL, Direction, Ending, Link};
 use crate::forward::preface::{self, Preface, Proxied, SSL_REQUEST};
 use crate::forward::relay::{Loan, relay};
 use crate::forward::secure::{self, handshake, relay_secured};
@@ -105,7 +105,12 @@ pub(super) async fn prepare<'a>(
     };
     find_backend(link, (listener, pool), &opening, worker, record).await?;
     if let (true, Some(StartTls::Postgres)) = (asks, upgrade) {
-        consent(link, listener).await?;
+        let asked = Client {
+            link,
+            listener,
+            worker,
+        };
+        asked.watched(consent(link, listener, record)).await?;
     }
     if let Some(tls) = &pool.tls {
         encrypt(link, (listener, pool, tls), worker, record).await?;
@@ -164,7 +169,7 @@ fn header(
     Some(write(settings, &facts, out).left_out as u64)
 }
 
-/// A client whose TLS ends here.
+/// A client that has to wait, mostly since its TLS ends here.
 #[derive(Clone, Copy)]
 struct Client<'a> {
     link: &'a Link,
@@ -249,6 +254,18 @@ impl Client<'_> {
         names.is_empty() || certificate.is_some_and(|it| client_names_match(it, names))
     }
 
+    /// Notices meanwhile that the client breaks, which nobody reads.
+    async fn watched<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.link.set_stalled(Direction::Up, true);
+        if let Some(key) = self.link.key() {
+            let soon = now() + BLIND_INTERVAL;
+            self.worker.sessions.borrow_mut().hasten(key, soon);
+        }
+        let outcome = wait.await;
+        self.link.set_stalled(Direction::Up, false);
+        outcome
+    }
+
     fn ours(&self, fault: &SessionFault, record: &mut Record) -> Ending {
         record.note(fault.to_string());
         self.link.reject(Reason::Internal, None)
@@ -306,7 +323,7 @@ async fn encrypt(
 }
 
 /// Waits until the backend agrees to speak TLS, which PostgreSQL says in one byte.
-async fn consent(link: &Link, listener: &Listener) -> Result<(), Ending> {
+async fn consent(link: &Link, listener: &Listener, record: &mut Record) -> Result<(), Ending> {
     let Some(backend) = link.backend() else {
         return Err(link.reject(Reason::Internal, None));
     };
@@ -316,10 +333,22 @@ async fn consent(link: &Link, listener: &Listener) -> Result<(), Ending> {
         match receive(backend.as_fd(), &mut answer) {
             Ok(1) if answer == *b"S" => return Ok(()),
             // "N", an error message, or the end.
-            Ok(_) => return Err(link.reject(Reason::TlsError, None)),
+            Ok(_) => {
+                record.note("the backend does not agree to speak TLS");
+                return Err(Ending {
+                    side: Side::Backend,
+                    ..link.reject(Reason::TlsError, None)
+                });
+            }
             Err(Errno::AGAIN) => {
                 let end = || link.kill(Reason::TlsError);
                 ended_after(pin!(backend.readable()), until - now(), end).await;
+                if link
+                    .ending()
+                    .is_some_and(|it| it.reason == Reason::TlsError)
+                {
+                    record.note("the backend did not say in time whether it speaks TLS");
+                }
             }
             Err(cause) => return Err(link.reject(Reason::BackendReset, Some(cause))),
         }

@@ -21,10 +21,10 @@ use crate::support::schedule::{Family, Schedule, judge};
 use crate::support::{PATIENCE, Ringlane, address, eventually, loopback};
 
 /// Sessions at a time.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Schedules of each mode in an ordinary run.
-const SCHEDULES: u64 = 40;
+pub(crate) const SCHEDULES: u64 = 40;
 
 /// Ends of pipes that are none of the workers'.
 const PIPE_ENDS_ELSEWHERE: usize = 4;
@@ -66,12 +66,12 @@ modes! {
 }
 
 /// One place for sessions, one at a time, with a listener and a backend of its own.
-struct Lane {
+pub(crate) struct Lane {
     number: usize,
     front: SockAddr,
     backend: Socket,
-    backend_address: String,
-    front_address: String,
+    pub(crate) backend_address: String,
+    pub(crate) front_address: String,
 }
 
 fn run(mode: &Mode) {
@@ -114,7 +114,7 @@ fn run(mode: &Mode) {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
-fn nothing_is_left(ringlane: &Ringlane, sockets_before: usize) {
+pub(crate) fn nothing_is_left(ringlane: &Ringlane, sockets_before: usize) {
     eventually("all sessions are over", || {
         (ringlane.sessions_active() == (0.0, 0.0)).then_some(())
     });
@@ -154,8 +154,12 @@ fn configuration(mode: &Mode, lanes: &[Lane]) -> String {
 
 impl Lane {
     fn open(number: usize, mode: &Mode, directory: &std::path::Path) -> Self {
+        Self::of(number, mode.family, directory)
+    }
+
+    pub(crate) fn of(number: usize, family: Family, directory: &std::path::Path) -> Self {
         let path = |name: &str| directory.join(format!("{name}-{number}"));
-        let (front, front_address) = if mode.family == Family::UnixClients {
+        let (front, front_address) = if family == Family::UnixClients {
             let path = path("front");
             (
                 SockAddr::unix(&path).unwrap(),
@@ -165,7 +169,7 @@ impl Lane {
             let address = address();
             (address.into(), address.to_string())
         };
-        let (bound, mut backend_address) = if mode.family == Family::UnixBackends {
+        let (bound, mut backend_address) = if family == Family::UnixBackends {
             let path = path("backend");
             (
                 SockAddr::unix(&path).unwrap(),
@@ -214,7 +218,7 @@ impl Lane {
         })
     }
 
-    fn play_client(&self, schedule: &Schedule) -> Outcome {
+    pub(crate) fn play_client(&self, schedule: &Schedule) -> Outcome {
         let socket = Socket::new(self.front.domain(), Type::STREAM, None).unwrap();
         limit_buffer(&socket, &schedule.client).unwrap();
         socket.connect(&self.front).unwrap();
@@ -229,10 +233,31 @@ impl Lane {
         let (socket, _) = self.backend.accept().unwrap();
         Peer::new(socket, &schedule.backend, schedule.client.stream).play()
     }
+
+    /// The same, unless it turns out that nobody comes.
+    pub(crate) fn play_backend_unless(
+        &self,
+        schedule: &Schedule,
+        nobody_comes: impl Fn() -> bool,
+    ) -> Option<Outcome> {
+        limit_buffer(&self.backend, &schedule.backend).unwrap();
+        self.backend.set_nonblocking(true).unwrap();
+        let accepted = eventually("the backend is reached, or known not to be", || {
+            // Asked first: whoever came before that is there.
+            let nobody = nobody_comes();
+            match self.backend.accept() {
+                Ok((socket, _)) => Some(Some(socket)),
+                Err(_) if nobody => Some(None),
+                Err(_) => None,
+            }
+        });
+        let peer = |socket| Peer::new(socket, &schedule.backend, schedule.client.stream);
+        accepted.map(|socket| peer(socket).play())
+    }
 }
 
 /// The session lines, read as they are written.
-struct Lines {
+pub(crate) struct Lines {
     path: PathBuf,
     read: u64,
     rest: String,
@@ -240,7 +265,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn of(ringlane: &Ringlane) -> Self {
+    pub(crate) fn of(ringlane: &Ringlane) -> Self {
         Self {
             path: ringlane.directory().join("sessions"),
             read: 0,
@@ -250,7 +275,7 @@ impl Lines {
     }
 
     /// The next line of this listener, if it is there.
-    fn next_of(&mut self, listener: &str) -> Option<Value> {
+    pub(crate) fn next_of(&mut self, listener: &str) -> Option<Value> {
         self.read_on();
         self.waiting.get_mut(listener)?.pop()
     }

@@ -52,7 +52,8 @@ impl Link {
         progress.finished.get() || progress.stalled.get()
     }
 
-    pub(in crate::forward) fn set_stalled(&self, direction: Direction, stalled: bool) {
+    /// Notes that nobody reads the direction's source for now, or that it is read again.
+    pub fn set_stalled(&self, direction: Direction, stalled: bool) {
         self.progress(direction).stalled.set(stalled);
     }
 

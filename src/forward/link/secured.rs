@@ -109,16 +109,6 @@ impl Link {
         self.reset_all();
     }
 
-    /// TLS with one side came to nothing in time.
-    pub(in crate::forward) fn give_up(&self, side: Side) {
-        self.note(Ending {
-            reason: Reason::TlsError,
-            side,
-            cause: None,
-        });
-        self.reset_all();
-    }
-
     fn note_fault(&self, reason: Reason, side: Side, fault: SessionFault) {
         if self.has_ended_early() {
             return;

@@ -81,7 +81,7 @@ pub async fn handshake(
         Ok(said) if link.ending().is_none() && !timed_out.get() => return Ok(said),
         // Somebody else has ended the session, and both sides know.
         _ if link.ending().is_some() => {}
-        _ if timed_out.get() => link.give_up(side),
+        _ if timed_out.get() => link.abort(Reason::TlsError, side, SessionFault::TimedOut),
         Ok(_) => {}
         Err(failure) => Box::pin(attempt.fail(failure)).await,
     }

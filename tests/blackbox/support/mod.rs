@@ -6,6 +6,7 @@ pub(crate) mod load;
 pub(crate) mod peer;
 pub(crate) mod resources;
 pub(crate) mod schedule;
+pub(crate) mod tls;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
