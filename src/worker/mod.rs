@@ -7,6 +7,7 @@ pub mod mailbox;
 pub mod runtime;
 
 mod accept;
+mod front;
 mod heard;
 mod prepare;
 mod session;
