@@ -137,11 +137,6 @@ fn the_manual_explains_every_field_of_the_session_line() {
         .skip(1)
         .filter_map(first_text)
         .collect();
-    // Or stands in a list that is written as a whole: `("route", self.route)`.
-    let listed = code
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("(\"")?.split('"').next());
-    written.extend(listed);
     // The one field whose name stands in the writer itself.
     assert!(code.contains("self.unescaped(\"session\""));
     written.insert("session");
