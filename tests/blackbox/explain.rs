@@ -425,7 +425,7 @@ fn captured_hellos_meet_what_is_explained() {
         plain = "two"
         timeouts = {{ sniff = "300ms" }}
         tls.certificates = [{{ chain = "{shown}/web.pem", key = "{shown}/web.key" }}]
-        tls.default_certificate = "{shown}/web.pem"
+        tls.default_certificate = 0
         tls.alpn = ["h2"]
         [[listener.route]]
         sni = "a.example"

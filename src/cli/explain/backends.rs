@@ -53,7 +53,7 @@ pub(super) fn backends(
         );
     }
     PoolShown {
-        name: Arc::clone(&pool.name),
+        name: pool.name.to_string(),
         balance,
         order,
         candidates,
@@ -106,7 +106,7 @@ fn shown(backend: &Backend, pool: &model::Pool) -> BackendShown {
     // The snapshot was made of this configuration, so one of them is it.
     let settings = pool.backends.iter().find(stands_for);
     BackendShown {
-        name: settings.map_or_else(|| Arc::clone(name), |one| Arc::clone(&one.name)),
+        name: settings.map_or(name, |one| &one.name).to_string(),
         address: settings.map_or_else(String::new, |one| one.address.to_string()),
         tier: settings.map_or(0, |one| one.tier),
     }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use super::backends::backends;
 use super::client::{Client, Said, Wishes};
@@ -61,7 +60,7 @@ impl<'a> Scene<'a> {
 
     pub(super) fn explain(&self, client: &Client) -> Explanation {
         let mut explanation = Explanation {
-            listener: Arc::clone(&self.listener.name),
+            listener: self.listener.name.to_string(),
             client: Asking {
                 source: client.source,
                 speaks: Speaks::Unknown,
@@ -319,8 +318,8 @@ impl Explanation {
     fn found(&mut self, search: &Search<'_>) {
         self.skipped = search.skipped();
         self.route = search.taken.map(|entry| Taken {
-            name: Arc::clone(&entry.route.name),
-            place: Arc::clone(&entry.route.place),
+            name: entry.route.name.to_string(),
+            place: entry.route.place.to_string(),
             by: search.by(entry),
         });
     }
@@ -336,7 +335,7 @@ impl Explanation {
 
 fn certificate(loaded: &Loaded) -> CertificateShown {
     CertificateShown {
-        name: loaded.title(),
+        name: loaded.title().to_string(),
         key: loaded.kind.as_str(),
         file: loaded.file().display().to_string(),
     }

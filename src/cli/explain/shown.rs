@@ -1,14 +1,13 @@
 //! What is said of a client, as JSON has it; `text` writes the same for people.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use serde::Serialize;
 
 /// What becomes of a client.
 #[derive(Debug, Serialize)]
 pub(super) struct Explanation {
-    pub(super) listener: Arc<str>,
+    pub(super) listener: String,
     pub(super) client: Asking,
     /// What was read from its captured hello.
     pub(super) hello: Option<HelloRead>,
@@ -51,9 +50,9 @@ pub(super) struct HelloRead {
 
 #[derive(Debug, Serialize)]
 pub(super) struct Taken {
-    pub(super) name: Arc<str>,
+    pub(super) name: String,
     /// `file:line`
-    pub(super) place: Arc<str>,
+    pub(super) place: String,
     /// What of it takes the client: a pattern, `no_sni`, `default` or `plain`.
     pub(super) by: String,
 }
@@ -77,7 +76,7 @@ pub(super) enum Outcome {
 #[derive(Debug, Serialize)]
 pub(super) struct CertificateShown {
     /// Its first name, or its file where it has none.
-    pub(super) name: Arc<str>,
+    pub(super) name: String,
     pub(super) key: &'static str,
     pub(super) file: String,
 }
@@ -101,7 +100,7 @@ pub(super) struct Refused {
 
 #[derive(Debug, Serialize)]
 pub(super) struct PoolShown {
-    pub(super) name: Arc<str>,
+    pub(super) name: String,
     pub(super) balance: &'static str,
     pub(super) order: Order,
     /// In the order in which they are tried, as far as `connect.attempts` allows.
@@ -126,7 +125,7 @@ pub(super) enum Order {
 
 #[derive(Debug, Serialize)]
 pub(super) struct BackendShown {
-    pub(super) name: Arc<str>,
+    pub(super) name: String,
     pub(super) address: String,
     pub(super) tier: u8,
 }
@@ -134,8 +133,8 @@ pub(super) struct BackendShown {
 /// A route that does not take the client.
 #[derive(Debug, Serialize)]
 pub(super) struct Skipped {
-    pub(super) name: Arc<str>,
-    pub(super) place: Arc<str>,
+    pub(super) name: String,
+    pub(super) place: String,
     pub(super) why: Why,
     pub(super) detail: String,
 }

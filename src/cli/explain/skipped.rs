@@ -122,8 +122,8 @@ impl Search<'_> {
 
 fn skip(entry: &Entry, why: Why, detail: String) -> Skipped {
     Skipped {
-        name: entry.route.name.clone(),
-        place: entry.route.place.clone(),
+        name: entry.route.name.to_string(),
+        place: entry.route.place.to_string(),
         why,
         detail,
     }

@@ -52,7 +52,7 @@ impl Explanation {
             let title = if place == 0 { "backends" } else { "" };
             let number = place + 1;
             let mut text = format!("{number}. {:<width$}", backend.name);
-            if *backend.name != *backend.address {
+            if backend.name != backend.address {
                 text = format!("{text}  {}", backend.address);
             }
             if backend.tier > 0 {
