@@ -1,10 +1,11 @@
 //! TLS that begins at ringlane: what backends see, and how it ends when they cannot be trusted.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use ringlane::proxy_protocol::{self, Read as Header, kind};
+use rustls::{ServerConnection, Stream};
 
 use crate::support::tls::{
     Authority, Caller, TLS13, Talk, quoted, secure_echo, secure_echo_at, terminating,
@@ -154,6 +155,42 @@ fn backends_that_cannot_be_trusted_end_the_session() {
         );
         assert!(line["cause"].is_string(), "{line}");
     }
+}
+
+#[test]
+fn a_backend_that_is_cut_off_never_looks_finished() {
+    let authority = Authority::new();
+    let server = authority.issue("server", &["back.example"]);
+    let config = authority.server(&server, None);
+    let listener = TcpListener::bind((loopback(), 0)).unwrap();
+    let backend = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let mut tls = ServerConnection::new(config.clone()).unwrap();
+            let mut stream = Stream::new(&mut tls, &mut socket);
+            stream.read_exact(&mut [0; 1]).unwrap();
+            stream.write_all(b"half").unwrap();
+            stream.flush().unwrap();
+            // A FIN, and no close_notify before it.
+            socket.shutdown(Shutdown::Write).unwrap();
+            let _ = socket.read_to_end(&mut Vec::new());
+        }
+    });
+    let front = address();
+    let tls = format!("ca = {}, sni = \"back.example\"", quoted(&authority.file()));
+    let ringlane = Ringlane::start(&encrypting(front, &backend.to_string(), &tls));
+    let mut client = TcpStream::connect(front).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(b"q").unwrap();
+    let cut = client.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(cut.kind(), ErrorKind::ConnectionReset);
+    let line = ringlane.session_lines(1).remove(0);
+    assert_eq!(
+        (&line["reason"], &line["side"]),
+        (&"tls_truncated".into(), &"backend".into()),
+        "{line}"
+    );
+    assert_eq!(line["bytes_down"], 4, "{line}");
 }
 
 #[test]
