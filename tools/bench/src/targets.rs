@@ -109,7 +109,40 @@ fn of_workload(measured: &Measured) -> Vec<Target> {
             Bound::AtLeast(1.9),
             scaling(measured),
         )],
-        Workload::Reload => Vec::new(),
+        Workload::TlsFullEcdsa13
+        | Workload::TlsFullEcdsa12
+        | Workload::TlsFullRsa13
+        | Workload::TlsFullRsa12
+        | Workload::TlsResumed13
+        | Workload::TlsResumed12
+        | Workload::TlsBulkUp
+        | Workload::TlsBulkDown => {
+            vec![target(
+                "CPU, best of the others",
+                Bound::AtMost(0.85),
+                best(),
+            )]
+        }
+        Workload::TlsSmall => {
+            vec![target(
+                "CPU, best of the others",
+                Bound::AtMost(0.92),
+                best(),
+            )]
+        }
+        Workload::TlsIdle => {
+            let value = kilobytes(measured).map(|it| it * 1_000.0 / 1_024.0);
+            vec![target("KiB a connection", Bound::AtMost(7.0), value)]
+        }
+        Workload::Sni1000 => {
+            let value = self::over(measured, RINGLANE, "ringlane, one");
+            vec![target(
+                "CPU, ringlane with one name",
+                Bound::AtMost(1.05),
+                value,
+            )]
+        }
+        Workload::Reload | Workload::Sni1 => Vec::new(),
     }
 }
 
