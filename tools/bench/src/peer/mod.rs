@@ -295,3 +295,80 @@ pub(crate) fn listens(port: u16) -> bool {
 pub(crate) fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::haproxy::Splicing;
+    use super::{Front, Kind, Peer, Setup};
+    use crate::certificates::{Certificate, Key};
+    use crate::hello;
+
+    fn peers() -> Vec<Peer> {
+        let kinds = [
+            Kind::Ringlane { workers: 1 },
+            Kind::Haproxy(Splicing::Never),
+            Kind::Nginx {
+                buffer: "16k",
+                module: None,
+            },
+            Kind::Envoy,
+        ];
+        let peer = |kind| Peer {
+            name: "peer".to_owned(),
+            kind,
+            program: "program".into(),
+            version: "1".to_owned(),
+            number: 1,
+        };
+        kinds.map(peer).into()
+    }
+
+    fn setup(peer: &Peer, scratch: &Path, front: Front) -> Setup {
+        let setup = peer.setup(scratch, &[9_000], 100);
+        Setup { front, ..setup }
+    }
+
+    #[test]
+    fn each_peer_is_told_all_names_and_no_other() {
+        let scratch = std::env::temp_dir().join(format!("names-{}", std::process::id()));
+        for peer in peers() {
+            let setup = setup(&peer, &scratch, Front::Names(1_000));
+            peer.write_configuration(&setup).unwrap();
+            let files = std::fs::read_dir(&setup.scratch).unwrap();
+            let text: String = files
+                .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+                .collect();
+            for number in [0, 1, 999] {
+                assert_eq!(text.matches(&hello::name(number)).count(), 1, "{peer:?}");
+            }
+            assert!(!text.contains(&hello::name(1_000)), "{peer:?}");
+            std::fs::remove_dir_all(&scratch).unwrap();
+        }
+    }
+
+    #[test]
+    fn each_peer_is_told_its_certificate() {
+        let scratch = Path::new("/scratch");
+        for peer in peers() {
+            let certificate = Certificate::below(scratch, Key::Rsa);
+            let setup = setup(&peer, scratch, Front::Tls(certificate));
+            let text = peer.configuration(&setup);
+            assert!(text.contains("/scratch/rsa."), "{text}");
+            assert!(!text.contains("ecdsa."), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_report_has_the_configurations_of_all_kinds() {
+        for peer in peers() {
+            let info = peer.describe(&setup(&peer, Path::new("/scratch"), Front::Plain));
+            let kinds: Vec<&str> = info.others.iter().map(|(kind, _)| &**kind).collect();
+            assert_eq!(kinds, ["tls", "sni-1"]);
+            for (_, text) in &info.others {
+                assert_ne!(*text, info.configuration);
+            }
+        }
+    }
+}
