@@ -53,11 +53,7 @@ fn pooled_runs_have_the_rounds_of_all() {
     assert_eq!(double.notes, single.notes);
     for (one, two) in single.rows.iter().zip(&double.rows) {
         assert_eq!(two.rounds.len(), 2 * one.rounds.len(), "{}", one.peer);
-        let cost = |row: &Row| {
-            row.cost
-                .clone()
-                .map(|cost| (cost.min, cost.median, cost.max))
-        };
+        let cost = |row: &Row| row.cost.map(|cost| (cost.min, cost.median, cost.max));
         assert_eq!(cost(one), cost(two), "{}", one.peer);
         let mut numbers: Vec<_> = two.rounds.iter().map(|round| round.number).collect();
         numbers.sort_unstable();
