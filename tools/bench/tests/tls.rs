@@ -15,7 +15,8 @@ use ringlane_bench::hello;
 use ringlane_bench::load::tls::{Client, Resumption, Version};
 use ringlane_bench::load::{self, Dialect, Errors, Outcome, Pace, Plan, Reuse};
 use ringlane_bench::pattern::{HEADER, Request};
-use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider, kx_group};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{Acceptor, NoServerSessionStorage};
@@ -244,6 +245,27 @@ fn another_certificate_is_refused() {
     let (address, _) = serve(others.server(Key::Ecdsa), Fault::None);
     let plan = plan(address, client(&files, Version::V13, Resumption::Never));
     assert_eq!(run(plan).errors.tls, 3);
+}
+
+#[test]
+fn keys_made_with_another_group_are_an_error() {
+    let files = Files::new("groups");
+    let whole = files.server(Key::Ecdsa);
+    for version in VERSIONS {
+        let provider = CryptoProvider {
+            kx_groups: vec![kx_group::SECP256R1],
+            ..default_provider()
+        };
+        let server = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&whole.cert_resolver));
+        let (address, _) = serve(server, Fault::None);
+        let plan = plan(address, client(&files, version, Resumption::Never));
+        let errors = run(plan).errors;
+        assert_eq!((errors.tls, errors.total()), (3, 3), "{version:?}");
+    }
 }
 
 #[test]

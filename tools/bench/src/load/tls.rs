@@ -104,7 +104,9 @@ pub(super) enum Complete {
     No,
 }
 
-/// One suite and one group, so that all servers do the same work.
+/// One suite, so that all servers do the same work. The second group is there because a server that keeps
+/// to RFC 8422 §5.1 shows a P-256 certificate in TLS 1.2 only to those who offer that curve; a handshake
+/// that makes its keys with it is an error.
 fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![
@@ -112,7 +114,7 @@ fn provider() -> CryptoProvider {
             cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
             cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
         ],
-        kx_groups: vec![kx_group::X25519],
+        kx_groups: vec![kx_group::X25519, kx_group::SECP256R1],
         ..default_provider()
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 
 use rustix::event::epoll::EventFlags;
-use rustls::{ClientConnection, HandshakeKind};
+use rustls::{ClientConnection, HandshakeKind, NamedGroup};
 
 use super::connection::Fault;
 
@@ -48,6 +48,10 @@ impl Wire {
                 return Ok(None);
             };
             if !tls.is_handshaking() {
+                let group = tls.negotiated_key_exchange_group();
+                if group.is_some_and(|group| group.name() != NamedGroup::X25519) {
+                    return Err(Stop::Broken(Fault::Tls));
+                }
                 return Ok(tls.handshake_kind());
             }
             self.flush()?;
