@@ -15,6 +15,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::hello::Record;
 use crate::pattern::{CHUNK, HEADER, Request};
 use crate::poll;
 
@@ -25,6 +26,17 @@ pub struct Plan {
     pub port: u16,
     /// How many ports, one after the other.
     pub ports: u16,
+    /// What connections begin with.
+    pub opening: Opening,
+}
+
+/// What connections begin with.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub enum Opening {
+    /// The first request.
+    Request,
+    /// A ClientHello, and then the first request, whose phase is the ClientHello's digest.
+    Hello,
 }
 
 /// Marks the tokens that are listening sockets; the rest number connections.
@@ -40,6 +52,7 @@ pub struct Backend {
     connections: Vec<Option<Connection>>,
     vacant: Vec<usize>,
     scratch: Vec<u8>,
+    opening: Opening,
 }
 
 impl Backend {
@@ -60,6 +73,7 @@ impl Backend {
             connections: Vec::new(),
             vacant: Vec::new(),
             scratch: vec![0; CHUNK],
+            opening: plan.opening,
         })
     }
 
@@ -100,7 +114,7 @@ impl Backend {
             });
             let token = EventData::new_u64(place as u64);
             epoll::add(&self.epoll, &socket, token, EventFlags::IN)?;
-            self.connections[place] = Some(Connection::new(socket));
+            self.connections[place] = Some(Connection::new(socket, self.opening));
         }
         Ok(())
     }
@@ -146,20 +160,27 @@ struct Connection {
     socket: OwnedFd,
     interest: EventFlags,
     stage: Stage,
+    /// The phase that the first request must have.
+    digest: Option<u32>,
 }
 
 enum Stage {
+    Hello(Record),
     Header([u8; HEADER], usize),
     Padding(Request, u32),
     Response(Request, u32),
 }
 
 impl Connection {
-    fn new(socket: OwnedFd) -> Self {
+    fn new(socket: OwnedFd, opening: Opening) -> Self {
         Self {
             socket,
             interest: EventFlags::IN,
-            stage: Stage::Header([0; HEADER], 0),
+            stage: match opening {
+                Opening::Request => Stage::Header([0; HEADER], 0),
+                Opening::Hello => Stage::Hello(Record::default()),
+            },
+            digest: None,
         }
     }
 
@@ -184,6 +205,13 @@ impl Connection {
 
     /// None if a byte is not what it should be.
     fn take(&mut self, mut bytes: &[u8]) -> Option<()> {
+        if let Stage::Hello(record) = &mut self.stage {
+            bytes = record.take(bytes)?;
+            if let Some(digest) = record.digest() {
+                self.digest = Some(digest);
+                self.stage = Stage::Header([0; HEADER], 0);
+            }
+        }
         if let Stage::Header(header, filled) = &mut self.stage {
             let length = bytes.len().min(HEADER - *filled);
             header[*filled..*filled + length].copy_from_slice(&bytes[..length]);
@@ -191,7 +219,12 @@ impl Connection {
             bytes = &bytes[length..];
             if *filled == HEADER {
                 let start = u32::try_from(HEADER).expect("a small constant");
-                self.stage = Stage::Padding(Request::parse(*header)?, start);
+                let request = Request::parse(*header)?;
+                let expected = self.digest.take().unwrap_or(request.phase);
+                if request.phase != expected {
+                    return None;
+                }
+                self.stage = Stage::Padding(request, start);
             }
         }
         if let Stage::Padding(request, position) = &mut self.stage {

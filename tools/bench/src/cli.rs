@@ -27,9 +27,9 @@ use crate::{machine, namespace, plot, process, table};
 struct Flags {
     #[command(subcommand)]
     command: Option<Command>,
-    /// These workloads; default: all
-    #[arg(long, value_delimiter = ',', value_name = "WORKLOADS")]
-    only: Option<Vec<Workload>>,
+    /// These workloads, or all below a prefix: `tls`, `bulk-up`; default: all
+    #[arg(long, value_delimiter = ',', value_name = "WORKLOADS", value_parser = selection)]
+    only: Option<Vec<Selection>>,
     /// These peers; default: all that are found
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     peers: Option<Vec<String>>,
@@ -83,6 +83,14 @@ struct Flags {
     /// The program of the revision, built by the process outside of the namespace
     #[arg(long, hide = true, value_name = "PATH")]
     against_program: Option<PathBuf>,
+}
+
+/// The workloads that one word of the command line means.
+#[derive(Clone, Debug)]
+struct Selection(Vec<Workload>);
+
+fn selection(word: &str) -> Result<Selection, String> {
+    Workload::named(word).map(Selection)
 }
 
 #[derive(Debug, Subcommand)]
@@ -225,7 +233,7 @@ fn measure_inside(flags: &Flags) -> Result<ExitCode> {
             flags
                 .only
                 .as_ref()
-                .is_none_or(|only| only.contains(workload))
+                .is_none_or(|only| only.iter().any(|meant| meant.0.contains(workload)))
         })
         .collect();
     let mut bench = Bench::new(peers, settings.clone(), scratch.clone())?;

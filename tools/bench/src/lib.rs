@@ -13,7 +13,9 @@
 
 mod against;
 pub mod backend;
+pub mod certificates;
 pub mod cli;
+pub mod hello;
 pub mod load;
 mod machine;
 mod measure;

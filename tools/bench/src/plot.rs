@@ -147,7 +147,7 @@ impl Group<'_> {
     fn draw(&self, top: f64, scale: &Scale) -> String {
         let unit = self.measured.workload.unit();
         let about = match self.measured.workload {
-            Workload::Idle => "memory",
+            Workload::Idle | Workload::TlsIdle => "memory",
             Workload::Latency30 | Workload::Latency70 => "CPU at that load",
             _ => "",
         };

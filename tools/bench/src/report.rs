@@ -73,6 +73,9 @@ pub struct PeerInfo {
     pub command: Vec<String>,
     /// Its configuration, with one backend.
     pub configuration: String,
+    /// Its configurations for workloads of other kinds, by kind.
+    #[serde(default)]
+    pub others: Vec<(String, String)>,
 }
 
 /// Whose program a peer is.
@@ -227,9 +230,15 @@ impl Measured {
             .map(|(_, row)| row)
     }
 
-    /// A peer's figure over that of the best of HAProxy and nginx.
+    /// A peer's figure over that of the best of HAProxy and nginx, and where TLS ends in the balancer, of
+    /// Envoy too if it took part.
     pub fn over_best(&self, row: &Row) -> Option<f64> {
-        let best = self.best(&[Family::Haproxy, Family::Nginx])?;
+        let families: &[Family] = if self.workload.terminates() {
+            &[Family::Haproxy, Family::Nginx, Family::Envoy]
+        } else {
+            &[Family::Haproxy, Family::Nginx]
+        };
+        let best = self.best(families)?;
         Some(row.figure(self.workload)? / best.figure(self.workload)?)
     }
 }

@@ -110,7 +110,26 @@ fn of_workload(measured: &Measured) -> Vec<Target> {
             scaling(measured),
         )],
         Workload::Reload => Vec::new(),
+        _ => of_front(measured),
     }
+}
+
+/// Those of the workloads in which TLS ends in the balancer, or it routes by name.
+fn of_front(measured: &Measured) -> Vec<Target> {
+    let (what, limit, value) = match measured.workload {
+        Workload::Sni1 => return Vec::new(),
+        Workload::Sni1000 => {
+            let value = over(measured, RINGLANE, "ringlane, one");
+            ("CPU, ringlane with one name", 1.05, value)
+        }
+        Workload::TlsIdle => {
+            let value = figure(measured, RINGLANE).map(|bytes| bytes / 1_024.0);
+            ("KiB a connection", 7.0, value)
+        }
+        Workload::TlsSmall => ("CPU, best of the others", 0.92, over_best(measured)),
+        _ => ("CPU, best of the others", 0.85, over_best(measured)),
+    };
+    vec![judge(measured, what, &Bound::AtMost(limit), value)]
 }
 
 fn judge(measured: &Measured, what: &str, bound: &Bound, value: Option<f64>) -> Target {
@@ -140,11 +159,12 @@ fn over_best(measured: &Measured) -> Option<f64> {
 }
 
 fn over(measured: &Measured, peer: &str, other: &str) -> Option<f64> {
-    let figure = |name: &str| {
-        let row = measured.row(name).filter(|row| !row.is_faulty())?;
-        row.figure(measured.workload)
-    };
-    Some(figure(peer)? / figure(other)?)
+    Some(figure(measured, peer)? / figure(measured, other)?)
+}
+
+fn figure(measured: &Measured, peer: &str) -> Option<f64> {
+    let row = measured.row(peer).filter(|row| !row.is_faulty())?;
+    row.figure(measured.workload)
 }
 
 fn kilobytes(measured: &Measured) -> Option<f64> {

@@ -57,6 +57,54 @@ pub enum Workload {
     Reload,
     /// small-1k with two workers and with one
     TwoWorkers,
+    /// TLS 1.3, ECDSA P-256: full handshake, 64 B there and back, close; 64 at a time
+    #[value(name = "tls-full-ecdsa-13")]
+    #[serde(rename = "tls-full-ecdsa-13")]
+    TlsFullEcdsa13,
+    /// TLS 1.2, ECDSA P-256: full handshake, 64 B there and back, close; 64 at a time
+    #[value(name = "tls-full-ecdsa-12")]
+    #[serde(rename = "tls-full-ecdsa-12")]
+    TlsFullEcdsa12,
+    /// TLS 1.3, RSA-2048: full handshake, 64 B there and back, close; 64 at a time
+    #[value(name = "tls-full-rsa-13")]
+    #[serde(rename = "tls-full-rsa-13")]
+    TlsFullRsa13,
+    /// TLS 1.2, RSA-2048: full handshake, 64 B there and back, close; 64 at a time
+    #[value(name = "tls-full-rsa-12")]
+    #[serde(rename = "tls-full-rsa-12")]
+    TlsFullRsa12,
+    /// TLS 1.3: handshake with a ticket, 64 B there and back, close; 64 at a time
+    #[value(name = "tls-resumed-13")]
+    #[serde(rename = "tls-resumed-13")]
+    TlsResumed13,
+    /// TLS 1.2: handshake with a ticket, 64 B there and back, close; 64 at a time
+    #[value(name = "tls-resumed-12")]
+    #[serde(rename = "tls-resumed-12")]
+    TlsResumed12,
+    /// 64 keep-alive TLS connections, 64 B there and back
+    #[value(name = "tls-small")]
+    #[serde(rename = "tls-small")]
+    TlsSmall,
+    /// requests of 4 MiB over four TLS connections
+    #[value(name = "tls-bulk-up")]
+    #[serde(rename = "tls-bulk-up")]
+    TlsBulkUp,
+    /// responses of 4 MiB over four TLS connections
+    #[value(name = "tls-bulk-down")]
+    #[serde(rename = "tls-bulk-down")]
+    TlsBulkDown,
+    /// memory of TLS connections that are open and silent
+    #[value(name = "tls-idle")]
+    #[serde(rename = "tls-idle")]
+    TlsIdle,
+    /// churn with a ClientHello, routed by its name; one name
+    #[value(name = "sni-1")]
+    #[serde(rename = "sni-1")]
+    Sni1,
+    /// churn with a ClientHello, routed by its name; 1,000 names
+    #[value(name = "sni-1000")]
+    #[serde(rename = "sni-1000")]
+    Sni1000,
 }
 
 /// How a cost is told.
@@ -82,6 +130,12 @@ const CONNECTIONS: Unit = Unit {
     cost: "CPU µs/connection",
     cost_scale: 1e6,
     rate: "connections/s",
+    rate_scale: 1.0,
+};
+const HANDSHAKES: Unit = Unit {
+    cost: "CPU µs/handshake",
+    cost_scale: 1e6,
+    rate: "handshakes/s",
     rate_scale: 1.0,
 };
 const BYTES: Unit = Unit {
@@ -111,16 +165,67 @@ impl Workload {
             | Self::Response100k
             | Self::Latency30
             | Self::Latency70
-            | Self::TwoWorkers => REQUESTS,
-            Self::Churn | Self::Backends100 | Self::Reload => CONNECTIONS,
-            Self::BulkUp1 | Self::BulkUp8 | Self::BulkDown1 | Self::BulkDown8 => BYTES,
-            Self::Idle => MEMORY,
+            | Self::TwoWorkers
+            | Self::TlsSmall => REQUESTS,
+            Self::Churn | Self::Backends100 | Self::Reload | Self::Sni1 | Self::Sni1000 => {
+                CONNECTIONS
+            }
+            Self::TlsFullEcdsa13
+            | Self::TlsFullEcdsa12
+            | Self::TlsFullRsa13
+            | Self::TlsFullRsa12
+            | Self::TlsResumed13
+            | Self::TlsResumed12 => HANDSHAKES,
+            Self::BulkUp1
+            | Self::BulkUp8
+            | Self::BulkDown1
+            | Self::BulkDown8
+            | Self::TlsBulkUp
+            | Self::TlsBulkDown => BYTES,
+            Self::Idle | Self::TlsIdle => MEMORY,
         }
     }
 
     /// Whether the 99.9th percentile is its figure, and not the cost.
     pub fn is_judged_by_latency(self) -> bool {
         matches!(self, Self::Latency30 | Self::Latency70 | Self::Reload)
+    }
+
+    /// Whether TLS ends in the balancer.
+    pub fn terminates(self) -> bool {
+        matches!(
+            self,
+            Self::TlsFullEcdsa13
+                | Self::TlsFullEcdsa12
+                | Self::TlsFullRsa13
+                | Self::TlsFullRsa12
+                | Self::TlsResumed13
+                | Self::TlsResumed12
+                | Self::TlsSmall
+                | Self::TlsBulkUp
+                | Self::TlsBulkDown
+                | Self::TlsIdle
+        )
+    }
+
+    /// Those that a word means: the one of this name, or all whose names begin with it and a hyphen.
+    ///
+    /// # Errors
+    /// No workload is meant.
+    pub fn named(word: &str) -> Result<Vec<Self>, String> {
+        let meant = |workload: &&Self| {
+            let name = workload.to_string();
+            name == word
+                || name
+                    .strip_prefix(word)
+                    .is_some_and(|it| it.starts_with('-'))
+        };
+        let found: Vec<Self> = Self::all().iter().filter(meant).copied().collect();
+        if found.is_empty() {
+            let names: Vec<String> = Self::all().iter().map(Self::to_string).collect();
+            return Err(format!("there are {}", names.join(", ")));
+        }
+        Ok(found)
     }
 
     /// One line on what it does.
@@ -135,5 +240,25 @@ impl fmt::Display for Workload {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.to_possible_value().ok_or(fmt::Error)?;
         out.pad(value.get_name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Workload;
+
+    #[test]
+    fn a_name_means_itself_and_a_prefix_all_below_it() {
+        assert_eq!(Workload::named("churn"), Ok(vec![Workload::Churn]));
+        assert_eq!(Workload::named("idle"), Ok(vec![Workload::Idle]));
+        let tls = Workload::named("tls").unwrap();
+        assert!(tls.iter().all(|workload| workload.terminates()));
+        let all = Workload::all().iter();
+        assert_eq!(tls.len(), all.filter(|it| it.terminates()).count());
+        let full = [Workload::TlsFullRsa13, Workload::TlsFullRsa12];
+        assert_eq!(Workload::named("tls-full-rsa"), Ok(full.to_vec()));
+        // A part of a word is no prefix.
+        assert!(Workload::named("tls-f").is_err());
+        assert!(Workload::named("").is_err());
     }
 }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use ringlane_bench::backend::{self, Backend};
-use ringlane_bench::load::{self, Errors, Outcome, Pace, Plan, Reuse};
+use ringlane_bench::backend::{self, Backend, Opening};
+use ringlane_bench::load::{self, Dialect, Errors, Outcome, Pace, Plan, Reuse};
 use ringlane_bench::pattern::{HEADER, Request};
 
 const RESPONSE: u32 = 5_000;
@@ -104,6 +104,7 @@ impl Server {
 fn plan(target: SocketAddr) -> Plan {
     Plan {
         target,
+        dialect: Dialect::Plain,
         connections: 3,
         request: 64,
         response: RESPONSE,
@@ -114,6 +115,14 @@ fn plan(target: SocketAddr) -> Plan {
         timeout: Duration::from_secs(20),
         watch: vec![std::process::id()],
         watch_load: Vec::new(),
+    }
+}
+
+fn plain_backend() -> backend::Plan {
+    backend::Plan {
+        port: 0,
+        ports: 1,
+        opening: Opening::Request,
     }
 }
 
@@ -212,7 +221,7 @@ fn the_answer_to_another_request_is_wrong() {
 
 #[test]
 fn connections_that_are_closed_at_rest_are_found() {
-    let backend = Backend::listen(backend::Plan { port: 0, ports: 1 }).unwrap();
+    let backend = Backend::listen(plain_backend()).unwrap();
     let kept = backend.address().unwrap();
     thread::spawn(move || backend.serve().unwrap());
     let (outcome, mut engine) = load::run(plan(kept), || {}).unwrap();
@@ -242,7 +251,7 @@ fn connections_that_are_closed_at_rest_are_found() {
 
 #[test]
 fn the_backend_resets_whoever_sends_a_wrong_byte() {
-    let backend = Backend::listen(backend::Plan { port: 0, ports: 1 }).unwrap();
+    let backend = Backend::listen(plain_backend()).unwrap();
     let address = backend.address().unwrap();
     thread::spawn(move || backend.serve().unwrap());
     let request = Request {
@@ -272,7 +281,7 @@ fn the_backend_resets_whoever_sends_a_wrong_byte() {
 
 #[test]
 fn long_requests_and_responses_survive_the_backend() {
-    let backend = Backend::listen(backend::Plan { port: 0, ports: 1 }).unwrap();
+    let backend = Backend::listen(plain_backend()).unwrap();
     let address = backend.address().unwrap();
     thread::spawn(move || backend.serve().unwrap());
     for (request, response) in [(8 << 20, 64), (64, 8 << 20), (12, 1), (70_000, 70_000)] {

@@ -15,6 +15,7 @@ use crate::poll;
 use crate::sys::process_cpu_ns;
 
 use super::connection::{Connection, Fault, Progress};
+use super::opener::Opener;
 use super::{Errors, Latency, Outcome, Pace, Plan, Reuse};
 
 /// More errors end the run: what would follow is a count of how often nothing works.
@@ -42,6 +43,7 @@ pub fn run(plan: Plan, at_window: impl FnOnce()) -> Result<(Outcome, Engine)> {
 pub struct Engine {
     plan: Plan,
     epoll: OwnedFd,
+    opener: Opener,
     slots: Vec<Slot>,
     /// Slots without a request under way, the longest at rest first.
     free: VecDeque<usize>,
@@ -107,10 +109,13 @@ impl Engine {
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
         let mut slots = Vec::new();
         slots.resize_with(plan.connections, Slot::default);
+        // Before the clock starts: ClientHellos take a moment to make.
+        let opener = Opener::new(&plan)?;
         let start = Instant::now();
         let from = start + plan.warm_up;
         Ok(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            opener,
             free: (0..plan.connections).collect(),
             slots,
             scratch: vec![0; CHUNK],
@@ -248,7 +253,7 @@ impl Engine {
                     // A prime apart, so that neighbours share no run of bytes.
                     phase: u32::try_from(self.begun % 65_521).expect("a small remainder") * 4_099,
                 };
-                Connection::open(self.plan.target, request).and_then(|connection| {
+                self.opener.open(place, request).and_then(|connection| {
                     slot.connection
                         .insert(connection)
                         .advance(EventFlags::empty(), &mut self.scratch)
@@ -286,8 +291,11 @@ impl Engine {
                 return Ok(());
             }
         }
-        if self.plan.reuse == Reuse::Close {
-            self.slots[place].connection = None;
+        self.opener.completed(place);
+        if self.plan.reuse == Reuse::Close
+            && let Some(connection) = self.slots[place].connection.take()
+        {
+            connection.close();
         }
         if self.plan.pace == Pace::Closed && self.window.at_end.is_none() {
             return self.begin(place, Instant::now());
@@ -301,9 +309,9 @@ impl Engine {
         let connection = slot.connection.as_mut().expect("it has just waited");
         let data = EventData::new_u64(place as u64);
         if connection.interest.is_empty() {
-            epoll::add(&self.epoll, &connection.socket, data, interest)?;
+            epoll::add(&self.epoll, &connection.wire.socket, data, interest)?;
         } else if connection.interest != interest {
-            epoll::modify(&self.epoll, &connection.socket, data, interest)?;
+            epoll::modify(&self.epoll, &connection.wire.socket, data, interest)?;
         }
         connection.interest = interest;
         Ok(())
@@ -326,6 +334,7 @@ impl Engine {
 
     fn fail(&mut self, place: usize, fault: Fault) {
         self.errors.count(fault);
+        self.opener.failed(place);
         self.ended += 1;
         self.slots[place] = Slot::default();
         self.free.push_back(place);

@@ -2,6 +2,9 @@
 
 mod connection;
 mod engine;
+mod opener;
+pub mod tls;
+mod wire;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,6 +19,8 @@ pub use engine::run;
 pub struct Plan {
     /// Where to connect to.
     pub target: SocketAddr,
+    /// What connections speak below requests and responses.
+    pub dialect: Dialect,
     /// Connections at the most.
     pub connections: usize,
     /// Bytes of a request, header included.
@@ -36,6 +41,20 @@ pub struct Plan {
     pub watch: Vec<u32>,
     /// Processes that generate load besides this one.
     pub watch_load: Vec<u32>,
+}
+
+/// What connections speak below requests and responses.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub enum Dialect {
+    /// Nothing.
+    Plain,
+    /// TLS.
+    Tls(tls::Client),
+    /// A ClientHello before the first request of a connection, for one of so many names; then nothing.
+    Hello {
+        /// The names are those of the numbers below this.
+        names: usize,
+    },
 }
 
 /// What becomes of a connection after its response.
@@ -72,12 +91,24 @@ pub struct Errors {
     pub wrong_bytes: u64,
     /// The response was not complete in time.
     pub timeout: u64,
+    /// TLS failed: a handshake, a record, or an alert came.
+    #[serde(default)]
+    pub tls: u64,
+    /// A session was not continued.
+    #[serde(default)]
+    pub not_resumed: u64,
 }
 
 impl Errors {
     /// All kinds together.
     pub fn total(self) -> u64 {
-        self.connect + self.reset + self.early_close + self.wrong_bytes + self.timeout
+        self.connect
+            + self.reset
+            + self.early_close
+            + self.wrong_bytes
+            + self.timeout
+            + self.tls
+            + self.not_resumed
     }
 
     /// Kind by kind.
@@ -89,6 +120,8 @@ impl Errors {
             early_close: self.early_close + other.early_close,
             wrong_bytes: self.wrong_bytes + other.wrong_bytes,
             timeout: self.timeout + other.timeout,
+            tls: self.tls + other.tls,
+            not_resumed: self.not_resumed + other.not_resumed,
         }
     }
 
@@ -100,6 +133,8 @@ impl Errors {
             (self.early_close, "early close"),
             (self.wrong_bytes, "wrong bytes"),
             (self.timeout, "timeout"),
+            (self.tls, "TLS"),
+            (self.not_resumed, "not resumed"),
         ];
         kinds
             .iter()

@@ -1,6 +1,7 @@
 //! Which peers take part in a workload, and how each of them is set up for it.
 
 use crate::machine;
+use crate::peer::haproxy::Splicing;
 use crate::peer::{BACKEND_PORT, BACKENDS, Kind, Peer};
 use crate::report::{Family, Settings};
 use crate::workload::Workload;
@@ -14,6 +15,8 @@ pub(super) struct Case {
     pub(super) peer: Peer,
     /// The backends' ports.
     pub(super) ports: Vec<u16>,
+    /// Names that clients ask for, where they do.
+    pub(super) names: usize,
     pub(super) cores: Vec<usize>,
     pub(super) load_cores: Vec<usize>,
 }
@@ -28,6 +31,7 @@ pub(super) fn cases(
         label: peer.name.clone(),
         peer: peer.clone(),
         ports: (BACKEND_PORT..BACKEND_PORT + backends).collect(),
+        names: 1,
         cores: vec![settings.balancer_core],
         load_cores: settings.load_cores.clone(),
     };
@@ -50,6 +54,19 @@ pub(super) fn cases(
                 .map(|peer| plain(peer, 1))
                 .collect()
         }
+        Workload::TlsBulkUp | Workload::TlsBulkDown => {
+            let mut cases = one_of_each(peers, &plain);
+            cases.extend(with_large_buffers(peers, &plain));
+            cases.retain(|case| case.peer.family() != Family::Direct);
+            cases
+        }
+        Workload::Sni1 => one_of_each(peers, &plain),
+        Workload::Sni1000 => with_own_name(one_of_each(peers, &plain)),
+        workload if workload.terminates() => {
+            let mut cases = one_of_each(peers, &plain);
+            cases.retain(|case| case.peer.family() != Family::Direct);
+            cases
+        }
         Workload::TwoWorkers => two_workers(&plain, peers, settings, &mut notes),
         _ => peers.iter().map(|peer| plain(peer, 1)).collect(),
     };
@@ -70,6 +87,58 @@ fn with_own_churn<'a>(
             ..plain(peer, 1)
         });
     }
+    cases
+}
+
+/// ringlane, and one variant of each other family: where nothing can be spliced, or nothing is worth it,
+/// the variants of HAProxy are one, and those of nginx differ in bulk alone.
+fn one_of_each(peers: &[Peer], plain: &dyn Fn(&Peer, u16) -> Case) -> Vec<Case> {
+    let is_best = |peer: &Peer| {
+        let of_family = || peers.iter().filter(|it| it.family() == peer.family());
+        let copies = |it: &&Peer| matches!(it.kind, Kind::Haproxy(Splicing::Never));
+        let best = of_family().find(copies).or_else(|| of_family().next());
+        peer.family() == Family::Ringlane || best.is_some_and(|best| best.name == peer.name)
+    };
+    let best = peers.iter().filter(|peer| is_best(peer));
+    best.map(|peer| plain(peer, 1)).collect()
+}
+
+/// The variants that have larger buffers than those of `one_of_each`.
+fn with_large_buffers(peers: &[Peer], plain: &dyn Fn(&Peer, u16) -> Case) -> Vec<Case> {
+    let of_family = |family| peers.iter().filter(move |peer| peer.family() == family);
+    let mut cases: Vec<Case> = of_family(Family::Nginx)
+        .skip(1)
+        .map(|peer| plain(peer, 1))
+        .collect();
+    if let Some(peer) = of_family(Family::Haproxy).next() {
+        cases.push(Case {
+            label: "haproxy-64k".to_owned(),
+            peer: Peer {
+                kind: Kind::Haproxy(Splicing::NeverInLargeBuffers),
+                ..peer.clone()
+            },
+            ..plain(peer, 1)
+        });
+    }
+    cases
+}
+
+/// All with 1,000 names, and ringlane with one in the same rounds.
+fn with_own_name(mut cases: Vec<Case>) -> Vec<Case> {
+    const NAMES: usize = 1_000;
+    let own = cases.iter().find(|case| case.label == "ringlane");
+    let own = own.map(|case| Case {
+        label: "ringlane, one".to_owned(),
+        peer: case.peer.clone(),
+        ports: case.ports.clone(),
+        names: 1,
+        cores: case.cores.clone(),
+        load_cores: case.load_cores.clone(),
+    });
+    for case in &mut cases {
+        case.names = NAMES;
+    }
+    cases.extend(own);
     cases
 }
 

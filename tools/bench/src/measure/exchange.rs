@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::backend;
-use crate::load::{Outcome, Pace, Plan, Reuse};
+use crate::backend::{self, Opening};
+use crate::load::{Dialect, Outcome, Pace, Plan, Reuse};
 use crate::peer::{Started, local};
 use crate::report::{Family, Round};
 
 use super::case::Case;
+use super::front::Access;
 use super::loads::{Load, start_backend};
 use super::{BACKEND_PORT, Bench};
 
@@ -78,6 +79,7 @@ impl Bench {
         };
         Ok(Plan {
             target: started.address,
+            dialect: Dialect::Plain,
             connections: shape.connections,
             request: shape.request,
             response: shape.response,
@@ -96,9 +98,22 @@ impl Bench {
     }
 
     pub(super) fn exchange(&self, shape: Shape, case: &Case) -> Result<Round> {
-        let setup = self.setup(case);
+        self.exchange_through(shape, Access::plain(), case)
+    }
+
+    pub(super) fn exchange_through(
+        &self,
+        shape: Shape,
+        access: Access,
+        case: &Case,
+    ) -> Result<Round> {
+        let mut setup = self.setup(case);
+        setup.front = access.front;
         let started = case.peer.start(&setup, &case.cores)?;
-        let plan = self.plan(shape, &started)?;
+        let plan = Plan {
+            dialect: access.dialect,
+            ..self.plan(shape, &started)?
+        };
         let mut load = Load::start(&case.load_cores, &plan)?;
         let outcome = load.outcome()?;
         Ok(round(case.peer.family(), outcome))
@@ -110,7 +125,11 @@ impl Bench {
         setup.backends.clear();
         let mut backends = Vec::new();
         for (port, core) in (MANY_PORT..).zip(&case.load_cores) {
-            let plan = backend::Plan { port, ports: 1 };
+            let plan = backend::Plan {
+                port,
+                ports: 1,
+                opening: Opening::Request,
+            };
             backends.push(start_backend(&[*core], plan)?);
             setup.backends.push(local(port));
         }

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::load::Plan;
 use crate::process::pss_bytes;
 use crate::report::Round;
 
 use super::Bench;
 use super::case::Case;
 use super::exchange::Shape;
+use super::front::Access;
 use super::loads::Load;
 
 /// Long enough for whatever a program tidies up after its work.
@@ -19,22 +21,29 @@ const SETTLE: Duration = Duration::from_millis(700);
 const FIRST: usize = 10;
 
 impl Bench {
-    pub(super) fn idle(&self, case: &Case) -> Result<Round> {
-        let setup = self.setup(case);
+    /// So many connections of this kind.
+    pub(super) fn idle(&self, connections: usize, access: &Access, case: &Case) -> Result<Round> {
+        let mut setup = self.setup(case);
+        setup.front = access.front.clone();
         let started = case.peer.start(&setup, &case.cores)?;
         let running = started
             .running
             .as_ref()
             .context("a peer without a process")?;
-        let first = self.plan(Shape::once(FIRST, 64, 64), &started)?;
+        let once = |connections| -> Result<Plan> {
+            Ok(Plan {
+                dialect: access.dialect.clone(),
+                ..self.plan(Shape::once(connections, 64, 64), &started)?
+            })
+        };
+        let first = once(FIRST)?;
         let mut load = Load::start(&case.load_cores, &first)?;
         let mut errors = load.outcome()?.errors;
         errors = errors.plus(load.finish()?);
         std::thread::sleep(SETTLE);
 
         let before = pss_bytes(&running.tree()?)?;
-        let connections = self.settings.idle_connections;
-        let plan = self.plan(Shape::once(connections, 64, 64), &started)?;
+        let plan = once(connections)?;
         let mut load = Load::start(&case.load_cores, &plan)?;
         let outcome = load.outcome()?;
         std::thread::sleep(SETTLE);

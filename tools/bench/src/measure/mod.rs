@@ -3,6 +3,7 @@
 mod bulk;
 mod case;
 mod exchange;
+mod front;
 mod idle;
 mod loads;
 mod reload;
@@ -12,7 +13,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::backend;
+use crate::backend::{self, Opening};
+use crate::certificates::{self, Key};
+use crate::load::tls::{Resumption, Version};
 use crate::peer::{BACKEND_PORT, BACKENDS, Peer};
 use crate::process::Running;
 use crate::report::{Family, Measured, Round, Row, Settings};
@@ -21,10 +24,14 @@ use crate::workload::Workload;
 
 use case::{Case, cases};
 use exchange::Shape;
+use front::{Access, Termination};
 pub(crate) use loads::{run_backend, run_load};
 
 /// A balancer takes so many more sessions than `idle` opens.
 const SLACK: usize = 1_000;
+
+/// Connections of `tls-idle`, or fewer if `idle` has fewer: each is a TLS client in the load generator.
+const TLS_IDLE_CONNECTIONS: usize = 2_000;
 
 /// Everything that rounds need.
 pub(crate) struct Bench {
@@ -41,6 +48,7 @@ impl Bench {
         let plan = backend::Plan {
             port: BACKEND_PORT,
             ports: BACKENDS,
+            opening: Opening::Request,
         };
         let backend = loads::start_backend(&settings.load_cores, plan)?;
         Ok(Self {
@@ -58,6 +66,9 @@ impl Bench {
 
     /// Measures the workloads, one after the other.
     pub(crate) fn run(&mut self, workloads: &[Workload]) -> Result<Vec<Measured>> {
+        if workloads.iter().any(|workload| workload.terminates()) {
+            certificates::make(&self.scratch)?;
+        }
         let mut all: Vec<Measured> = Vec::new();
         for workload in workloads {
             let base = match workload {
@@ -145,7 +156,17 @@ impl Bench {
             }
             Work::Exchange(shape) => self.exchange(*shape, case),
             Work::Bulk(shape) => self.bulk(*shape, case, number),
-            Work::Idle => self.idle(case),
+            Work::Idle => {
+                let connections = self.settings.idle_connections;
+                self.idle(connections, &Access::plain(), case)
+            }
+            Work::Terminated(work) => self.terminate(*work, case),
+            Work::TlsIdle => {
+                let connections = self.settings.idle_connections.min(TLS_IDLE_CONNECTIONS);
+                let access = self.encrypted(Key::Ecdsa, Version::V13, Resumption::Never);
+                self.idle(connections, &access, case)
+            }
+            Work::ByName => self.route_by_name(case.names, case),
             Work::Reload => self.reload(case),
         }
     }
@@ -174,11 +195,17 @@ enum Work {
     Bulk(bulk::Shape),
     Idle,
     Reload,
+    Terminated(Termination),
+    TlsIdle,
+    ByName,
 }
 
 impl Work {
     fn of(workload: Workload) -> Self {
         use bulk::Direction::{Down, Up};
+        if let Some(work) = Termination::of(workload) {
+            return Self::Terminated(work);
+        }
         match workload {
             Workload::Small64 | Workload::Latency30 | Workload::Latency70 => {
                 Self::Exchange(Shape::keep_alive(64, 64))
@@ -194,6 +221,9 @@ impl Work {
             Workload::BulkDown8 => Self::Bulk(bulk::Shape::new(Down, 8)),
             Workload::Idle => Self::Idle,
             Workload::Reload => Self::Reload,
+            Workload::Sni1 | Workload::Sni1000 => Self::ByName,
+            // The others that terminate have been found above.
+            _ => Self::TlsIdle,
         }
     }
 }
@@ -201,7 +231,7 @@ impl Work {
 /// Memory hardly varies, and a round of reloads is long: three of these show their spread.
 fn rounds_of(workload: Workload, rounds: usize) -> usize {
     match workload {
-        Workload::Idle | Workload::Reload => rounds.min(3),
+        Workload::Idle | Workload::TlsIdle | Workload::Reload => rounds.min(3),
         _ => rounds,
     }
 }
@@ -250,7 +280,7 @@ fn note_company(measured: &mut Measured) {
 
 fn report(workload: Workload, label: &str, round: &Round) {
     let unit = workload.unit();
-    let mut line = format!("{workload:<14} round {:<2} {label:<16}", round.number + 1);
+    let mut line = format!("{workload:<17} round {:<2} {label:<16}", round.number + 1);
     if let Some(cost) = round.cost() {
         line += &format!(" {:.3} {}", cost * unit.cost_scale, unit.cost);
     }

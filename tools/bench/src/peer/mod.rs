@@ -2,7 +2,7 @@
 
 mod envoy;
 mod find;
-mod haproxy;
+pub(crate) mod haproxy;
 mod nginx;
 mod ringlane;
 
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
+use crate::certificates::{Certificate, Key};
 use crate::process::{Running, tree};
 use crate::report::{Family, PeerInfo};
 
@@ -63,9 +64,26 @@ pub(crate) struct Setup {
     /// Sessions at the same time.
     pub(crate) connections_max: usize,
     pub(crate) style: Style,
+    pub(crate) front: Front,
     /// Where files may be written.
     pub(crate) scratch: PathBuf,
 }
+
+/// What a peer does with the bytes of its clients.
+#[derive(Clone, Debug)]
+pub(crate) enum Front {
+    /// It passes them on.
+    Plain,
+    /// TLS ends in it, with this certificate.
+    Tls(Certificate),
+    /// It passes them on where their ClientHello asks for one of so many names.
+    Names(usize),
+}
+
+/// The cipher suites that peers whose defaults are wider are told to take, as OpenSSL names them. The
+/// clients offer no others: this spares a peer to look for them.
+const SUITES_12: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256";
+const SUITES_13: &str = "TLS_AES_128_GCM_SHA256";
 
 /// How a peer is started.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -101,6 +119,7 @@ impl Peer {
             backends: ports.iter().copied().map(local).collect(),
             connections_max,
             style: Style::Plain,
+            front: Front::Plain,
             scratch: scratch.join(self.name.replace('/', "-")),
         }
     }
@@ -151,7 +170,12 @@ impl Peer {
         let aside = file.with_extension("new");
         fs::write(&aside, self.configuration(setup))
             .with_context(|| aside.display().to_string())?;
-        fs::rename(&aside, &file).with_context(|| file.display().to_string())
+        fs::rename(&aside, &file).with_context(|| file.display().to_string())?;
+        if let (Kind::Haproxy(_), Front::Names(names)) = (&self.kind, &setup.front) {
+            let map = haproxy::map_file(setup);
+            fs::write(&map, haproxy::map(*names)).with_context(|| map.display().to_string())?;
+        }
+        Ok(())
     }
 
     /// Starts it on the cores and waits until it accepts connections.
@@ -218,7 +242,26 @@ impl Peer {
             version: self.version.clone(),
             command: self.command(setup),
             configuration: self.configuration(setup),
+            others: self.others(setup),
         }
+    }
+
+    /// The configurations of the workloads in which it does not simply pass bytes on.
+    fn others(&self, setup: &Setup) -> Vec<(String, String)> {
+        let scratch = setup.scratch.parent().unwrap_or(&setup.scratch);
+        let certificate = Certificate::below(scratch, Key::Ecdsa);
+        let fronts = [("tls", Front::Tls(certificate)), ("sni-1", Front::Names(1))];
+        let written = fronts.map(|(name, front)| {
+            let setup = Setup {
+                front,
+                ..setup.clone()
+            };
+            (name.to_owned(), self.configuration(&setup))
+        });
+        written
+            .into_iter()
+            .filter(|(_, text)| !text.is_empty())
+            .collect()
     }
 }
 
@@ -251,4 +294,81 @@ pub(crate) fn listens(port: u16) -> bool {
 
 pub(crate) fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::haproxy::Splicing;
+    use super::{Front, Kind, Peer, Setup};
+    use crate::certificates::{Certificate, Key};
+    use crate::hello;
+
+    fn peers() -> Vec<Peer> {
+        let kinds = [
+            Kind::Ringlane { workers: 1 },
+            Kind::Haproxy(Splicing::Never),
+            Kind::Nginx {
+                buffer: "16k",
+                module: None,
+            },
+            Kind::Envoy,
+        ];
+        let peer = |kind| Peer {
+            name: "peer".to_owned(),
+            kind,
+            program: "program".into(),
+            version: "1".to_owned(),
+            number: 1,
+        };
+        kinds.map(peer).into()
+    }
+
+    fn setup(peer: &Peer, scratch: &Path, front: Front) -> Setup {
+        let setup = peer.setup(scratch, &[9_000], 100);
+        Setup { front, ..setup }
+    }
+
+    #[test]
+    fn each_peer_is_told_all_names_and_no_other() {
+        let scratch = std::env::temp_dir().join(format!("names-{}", std::process::id()));
+        for peer in peers() {
+            let setup = setup(&peer, &scratch, Front::Names(1_000));
+            peer.write_configuration(&setup).unwrap();
+            let files = std::fs::read_dir(&setup.scratch).unwrap();
+            let text: String = files
+                .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+                .collect();
+            for number in [0, 1, 999] {
+                assert_eq!(text.matches(&hello::name(number)).count(), 1, "{peer:?}");
+            }
+            assert!(!text.contains(&hello::name(1_000)), "{peer:?}");
+            std::fs::remove_dir_all(&scratch).unwrap();
+        }
+    }
+
+    #[test]
+    fn each_peer_is_told_its_certificate() {
+        let scratch = Path::new("/scratch");
+        for peer in peers() {
+            let certificate = Certificate::below(scratch, Key::Rsa);
+            let setup = setup(&peer, scratch, Front::Tls(certificate));
+            let text = peer.configuration(&setup);
+            assert!(text.contains("/scratch/rsa."), "{text}");
+            assert!(!text.contains("ecdsa."), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_report_has_the_configurations_of_all_kinds() {
+        for peer in peers() {
+            let info = peer.describe(&setup(&peer, Path::new("/scratch"), Front::Plain));
+            let kinds: Vec<&str> = info.others.iter().map(|(kind, _)| &**kind).collect();
+            assert_eq!(kinds, ["tls", "sni-1"]);
+            for (_, text) in &info.others {
+                assert_ne!(*text, info.configuration);
+            }
+        }
+    }
 }
