@@ -273,11 +273,8 @@ fn assert_logged(explanation: &Value, line: &Value, what: &str) {
 const CASES: usize = 1000;
 const SEED: u64 = 20;
 
-#[test]
-fn explained_backends_are_those_that_clients_reach() {
-    let (tls, tcp) = (address(), address());
-    let pools = Pools::start(&[("one", 5), ("two", 3), ("three", 7)]);
-    let ringlane = Ringlane::start(&format!(
+fn every_kind_of_route(tls: SocketAddr, tcp: SocketAddr, pools: &Pools) -> Ringlane {
+    Ringlane::start(&format!(
         r#"
         [[listener]]
         name = "tls"
@@ -323,7 +320,14 @@ fn explained_backends_are_those_that_clients_reach() {
         pool = "one"
         {}"#,
         pools.toml
-    ));
+    ))
+}
+
+#[test]
+fn explained_backends_are_those_that_clients_reach() {
+    let (tls, tcp) = (address(), address());
+    let pools = Pools::start(&[("one", 5), ("two", 3), ("three", 7)]);
+    let ringlane = every_kind_of_route(tls, tcp, &pools);
     let mut random = Random::new(SEED);
     let mut visits = Vec::new();
     let mut kinds = HashMap::<String, usize>::new();
@@ -411,13 +415,8 @@ impl Case {
     }
 }
 
-#[test]
-fn captured_hellos_meet_what_is_explained() {
-    let front = address();
-    let directory = stage("explain-hellos");
-    let shown = directory.display();
-    let pools = Pools::start(&[("one", 3), ("two", 3)]);
-    let ringlane = Ringlane::start(&format!(
+fn every_end_of_tls(front: SocketAddr, shown: &str, pools: &Pools) -> Ringlane {
+    Ringlane::start(&format!(
         r#"
         [[listener]]
         name = "tls"
@@ -448,7 +447,15 @@ fn captured_hellos_meet_what_is_explained() {
         pool = "two"
         {}"#,
         pools.toml
-    ));
+    ))
+}
+
+#[test]
+fn captured_hellos_meet_what_is_explained() {
+    let front = address();
+    let directory = stage("explain-hellos");
+    let pools = Pools::start(&[("one", 3), ("two", 3)]);
+    let ringlane = every_end_of_tls(front, &directory.display().to_string(), &pools);
     let files = fs::read_dir(tests().join("hellos")).unwrap();
     let mut files: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|it| it == "bin"));

@@ -284,7 +284,7 @@ impl Pair {
             (client.join().unwrap(), backend)
         });
         // A client that breaks its connection before the handshakes are over never gets as far.
-        let backend = backend.unwrap_or(Outcome {
+        let backend = backend.unwrap_or_else(|| Outcome {
             sent: 0,
             received: 0,
             finished: false,
