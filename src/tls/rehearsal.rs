@@ -4,7 +4,7 @@ use super::live::Terminating;
 use super::seam::{Session, SessionFault};
 use super::{ServerName, protocols, provider, versions};
 use crate::config::model::TlsVersion;
-use rustls::{ClientConfig, Error, RootCertStore};
+use rustls::{AlertDescription, ClientConfig, Error, RootCertStore};
 use std::sync::Arc;
 
 /// A client that is sent away during the handshake.
@@ -28,9 +28,13 @@ pub fn answer(terminating: &Terminating, mut hello: &[u8]) -> Result<(), Refusal
     };
     let mut answer = Vec::new();
     while session.wants_write() && session.write_into(&mut answer).is_ok_and(|sent| sent > 0) {}
-    // A fatal alert that is not sealed (RFC 8446 §6).
-    let alert = match answer.last_chunk() {
-        Some([21, 3, _, 0, 2, 2, number]) => Some(*number),
+    let alert = match (answer.last_chunk(), &fault) {
+        // A fatal alert that is not sealed (RFC 8446 §6).
+        (Some([21, 3, _, 0, 2, 2, number]), _) => Some(*number),
+        // TLS 1.3 finds this out when it seals already (RFC 7301 §3.2).
+        (_, SessionFault::Incompatible(Error::NoApplicationProtocol)) => {
+            Some(AlertDescription::NoApplicationProtocol.into())
+        }
         _ => None,
     };
     Err(Refusal { fault, alert })
