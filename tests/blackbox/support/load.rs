@@ -21,12 +21,12 @@ pub(crate) struct Named {
 
 impl Named {
     pub(crate) fn start(name: &str) -> Self {
-        Self::start_at(name, (loopback(), 0).into())
+        Self::start_at(name, (loopback(), 0).into()).unwrap()
     }
 
-    pub(crate) fn start_at(name: &str, address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
-        let address = listener.local_addr().unwrap();
+    pub(crate) fn start_at(name: &str, address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
         let greeting = format!("{name}\n");
         let open = Arc::new(AtomicBool::new(true));
         let goes_on = Arc::clone(&open);
@@ -39,7 +39,7 @@ impl Named {
                 thread::spawn(move || greet(&stream.unwrap(), &greeting));
             }
         });
-        Self { address, open }
+        Ok(Self { address, open })
     }
 
     /// Refuses connections from now on.

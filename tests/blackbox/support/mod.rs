@@ -34,7 +34,7 @@ pub(crate) fn loopback() -> IpAddr {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let number = NEXT.fetch_add(1, Ordering::Relaxed) + (std::process::id() % 200) * 1000;
     let [_, a, b, c] = number.to_be_bytes();
-    Ipv4Addr::new(127, a.saturating_add(1), b, c.max(1)).into()
+    Ipv4Addr::new(127, a + 1, b, c).into()
 }
 
 /// Waits until `ready` gives a value; panics with `what` when it takes too long.
