@@ -12,6 +12,9 @@ pub const SECURED_BYTES: usize = 64 * 1024;
 /// become whole.
 pub const PLAIN_BYTES: usize = SECURED_BYTES + 20 * 1024;
 
+/// Room for as much once it is sealed, bytes.
+pub const SEALED_BYTES: usize = PLAIN_BYTES + 1024;
+
 /// What is read from a client before it has a backend, and kept until it has, bytes: a short request,
 /// or a ClientHello with its key shares.
 pub const OPENING_BYTES: usize = 4 * 1024;

@@ -5,7 +5,9 @@ use std::cell::{Cell, RefCell};
 use super::pipes::PipePool;
 use super::turns::Turns;
 use crate::base::clock::Instant;
-use crate::base::limits::{PIPE_BYTES, PIPE_BYTES_ALL, PLAIN_BYTES, SCRATCH_BYTES, SECURED_BYTES};
+use crate::base::limits::{
+    PIPE_BYTES, PIPE_BYTES_ALL, PLAIN_BYTES, SCRATCH_BYTES, SEALED_BYTES, SECURED_BYTES,
+};
 
 /// One worker's buffers and pipes, shared by all its sessions one after the other.
 pub struct Lane {
@@ -15,6 +17,8 @@ pub struct Lane {
     pub secured: RefCell<Box<[u8]>>,
     /// What such a relay decrypts into, empty in between.
     pub plain: RefCell<Vec<u8>>,
+    /// What it seals into, and sends from.
+    pub sealed: RefCell<Box<[u8]>>,
     /// What a splice moves through.
     pub pipes: PipePool,
     /// The time as of the worker's last tick, at most 25 ms behind in a worker that keeps up: for
@@ -33,6 +37,7 @@ impl Lane {
             // Without TLS nobody touches them, and they take no memory.
             secured: RefCell::new(vec![0; SECURED_BYTES].into_boxed_slice()),
             plain: RefCell::new(Vec::with_capacity(PLAIN_BYTES)),
+            sealed: RefCell::new(vec![0; SEALED_BYTES].into_boxed_slice()),
             pipes: PipePool::new(pipes.max(2)),
             time: Cell::new(now),
             turns,

@@ -1,6 +1,6 @@
 //! Non-blocking calls on connected and connecting sockets.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem::size_of;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -9,8 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix,
-    SocketFlags, SocketType, sockopt,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 use socket2::{SockRef, TcpKeepalive};
 
@@ -51,20 +50,6 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     loop {
         match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
-            Err(Errno::INTR) => {}
-            sent => return sent,
-        }
-    }
-}
-
-/// How many bytes from the front of `slices` the kernel took, all of them as one stream.
-///
-/// # Errors
-/// As [`send`].
-pub fn send_vectored(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-    let nothing_else = &mut SendAncillaryBuffer::default();
-    loop {
-        match rustix::net::sendmsg(socket, slices, nothing_else, SendFlags::NOSIGNAL) {
             Err(Errno::INTR) => {}
             sent => return sent,
         }

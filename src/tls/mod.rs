@@ -14,6 +14,7 @@ mod alert;
 pub mod certificates;
 pub mod client;
 mod coverage;
+mod engine;
 mod fault;
 mod files;
 pub mod index;

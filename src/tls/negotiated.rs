@@ -1,6 +1,6 @@
 //! What both sides of a TLS session agreed on, for routes, logs and PROXY headers.
 
-use rustls::{CipherSuite, Connection, HandshakeKind, ProtocolVersion};
+use rustls::{CipherSuite, CommonState, HandshakeKind, ProtocolVersion};
 
 use crate::config::model::TlsVersion;
 
@@ -13,30 +13,23 @@ pub struct Negotiated<'a> {
     pub cipher: Option<&'static str>,
     /// The application protocol.
     pub alpn: Option<&'a [u8]>,
-    /// The name that the client asked for; only on the server's side.
-    pub server_name: Option<&'a str>,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
 }
 
 impl<'a> Negotiated<'a> {
-    pub(super) fn of(connection: &'a Connection) -> Self {
-        let server_name = match connection {
-            Connection::Server(server) => server.server_name(),
-            Connection::Client(_) => None,
-        };
-        let version = match connection.protocol_version() {
+    pub(super) fn of(common: &'a CommonState) -> Self {
+        let version = match common.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => Some(TlsVersion::Tls13),
             Some(ProtocolVersion::TLSv1_2) => Some(TlsVersion::Tls12),
             _ => None,
         };
-        let suite = connection.negotiated_cipher_suite();
+        let suite = common.negotiated_cipher_suite();
         Negotiated {
             version,
             cipher: suite.map(|suite| openssl_name(suite.suite())),
-            alpn: connection.alpn_protocol(),
-            server_name,
-            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            alpn: common.alpn_protocol(),
+            resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }
 }

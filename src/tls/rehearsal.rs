@@ -20,10 +20,10 @@ pub struct Refusal {
 ///
 /// # Errors
 /// The listener would not go on with the handshake.
-pub fn answer(terminating: &Terminating, mut hello: &[u8]) -> Result<(), Refusal> {
+pub fn answer(terminating: &Terminating, hello: &[u8]) -> Result<(), Refusal> {
     let mut session =
         Session::server(&terminating.config()).map_err(|fault| Refusal { fault, alert: None })?;
-    let Err(fault) = session.feed(&mut hello) else {
+    let Err(fault) = session.decrypt(&mut hello.to_vec(), &mut Vec::new()) else {
         return Ok(());
     };
     let mut answer = Vec::new();

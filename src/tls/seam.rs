@@ -1,40 +1,31 @@
 //! The one type over rustls that the data path drives: bytes in, bytes out, never a wait.
 //!
-//! It is shaped so that another release of rustls, or another library, changes this file alone.
+//! It is shaped so that another release of rustls, or another library, changes this file and `engine`
+//! alone.
 //!
 //! # How to drive it
 //!
-//! The caller owns the socket and lends the buffers: one for what arrives, one for plaintext, shared
-//! by all sessions of a worker. A [`Session`] is made with the settings of its listener or pool and
-//! never waits; the caller turns around this until the end:
+//! The caller owns the socket and lends the buffers, shared by all sessions of a worker: one for what
+//! arrives, one for plaintext, one for what is sealed. A [`Session`] is made with the settings of its
+//! listener or pool and never waits; the caller turns around this until the end:
 //!
 //! 1. **In.** What was received, or had been received before somebody decided to terminate (a
 //!    ClientHello that was read for its name), goes through [`decrypt`](Session::decrypt), whole or in
-//!    pieces, cut anywhere. It fills the lent buffer up to its capacity; what has no room stays in
-//!    `received`, so the caller passes the plaintext on, clears the buffer and calls again:
-//!
-//!    ```text
-//!    loop {
-//!        let fault = session.decrypt(&mut received, &mut plain).err();
-//!        // Send `plain` to the other side, even beside a fault: it came before that. Then clear it.
-//!        // Stop at a fault, or when `received` is empty and `session.plaintext()` gives none.
-//!    }
-//!    ```
-//!
-//! 2. **Out.** While [`wants_write`](Session::wants_write): [`write_into`](Session::write_into), which
-//!    gives up to 64 records to one vectored write of the socket (its `WouldBlock` comes back, nothing
-//!    is lost), or to a `Vec` that the caller lends. After every `decrypt`, too: handshake, tickets,
-//!    alerts and answers to key updates come from there.
+//!    pieces, cut anywhere. The plaintext is sent to the other side even beside a fault: it came before
+//!    that.
+//! 2. **Out.** While [`wants_write`](Session::wants_write): [`write_into`](Session::write_into), whose
+//!    `WouldBlock` loses nothing. After every `decrypt`, too: handshake, tickets, alerts and answers to
+//!    key updates come from there.
 //! 3. **Seal.** Only when nothing wants to be written, read from the other side and
-//!    [`encrypt`](Session::encrypt) what came: 64 KiB are four records in one write. Then 2. A peer
-//!    that does not read thus stops the reading of the other side.
+//!    [`encrypt`](Session::encrypt) what came: 64 KiB are four records in one write. What the socket
+//!    does not take waits for 2. A peer that does not read thus stops the reading of the other side.
 //! 4. **Rest.** Before waiting for either socket, [`rest`](Session::rest).
 //!
 //! **Handshake**: only 1 and 2 happen while [`is_handshaking`](Session::is_handshaking), under the
 //! caller's deadline. `decrypt` gives plaintext as soon as there is some, perhaps in the call that
 //! ends the handshake. [`negotiated`](Session::negotiated) and
 //! [`peer_certificate`](Session::peer_certificate) then say with whom. A client's first bytes are
-//! ready once it is made. What is encrypted before the end waits in memory.
+//! ready once it is made.
 //!
 //! **Orderly end**: when the other side ended, [`close`](Session::close), then 2 until nothing is
 //! left, then `shutdown(SHUT_WR)`; the other direction goes on. When
@@ -43,13 +34,10 @@
 //! [`peer_ended`](Session::peer_ended): a stream that ended without `close_notify` may have been cut
 //! off by anybody on the way, and is to be passed on as a reset.
 //!
-//! **A fault** ends both directions and comes back from every later call that takes bytes. Plaintext
-//! from before it can still be taken out. Then 2, so that the peer gets the alert that is due, and
-//! `shutdown(SHUT_WR)`; receive and drop what is on its way before the socket is closed, since closing
-//! it with bytes unread resets the connection and takes the alert along.
-//!
-//! To send records as they come instead of gathering them, [`feed`](Session::feed),
-//! [`plaintext`](Session::plaintext) and [`consume`](Session::consume) do without the lent buffer.
+//! **A fault** ends both directions and comes back from every later call that takes bytes. Then 2, so
+//! that the peer gets the alert that is due, and `shutdown(SHUT_WR)`; receive and drop what is on its
+//! way before the socket is closed, since closing it with bytes unread resets the connection and takes
+//! the alert along.
 //!
 //! # What it holds to
 //!
@@ -57,48 +45,66 @@
 //!   the other side, and ciphertext that a socket did not take waits here.
 //! - The peer's end is an end only if it said so. What follows a `close_notify` is ignored (RFC 8446
 //!   §6.1). Our `close_notify` ends only what we send.
-//! - A peer makes it hold at most a handshake message of 64 KiB, or a record and the plaintext of
-//!   4 KiB more, beside what is encrypted for it. At rest, with nothing to write, it holds 4 KiB for
-//!   the next record, its keys and what was negotiated.
+//! - A peer makes it hold at most [`HELD_BYTES_MAX`] of what is not whole yet, beside what is encrypted
+//!   for it. At rest, with nothing to write, it holds what is there of a record, its keys and what was
+//!   negotiated.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 
+use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::UnbufferedServerConnection;
 use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, Connection, Error, InvalidMessage,
-    ServerConfig, ServerConnection, SupportedCipherSuite,
+    AlertDescription, ClientConfig, CommonState, Error, InvalidMessage, ServerConfig,
+    SupportedCipherSuite,
 };
 
 pub use super::alert::UNRECOGNIZED_NAME;
+use super::engine::{Engine, Taken, Unsealed};
 pub use super::negotiated::Negotiated;
 pub use super::session_fault::SessionFault;
 use super::{alert, peer};
 
-/// What rustls takes in at once, bytes. It lists the plaintext of each record, and the list keeps the
-/// length it once had: a peer that sends records of one byte makes it 6 KiB long, but no longer.
-const STEP_BYTES: usize = 4096;
+/// The most that is kept of a record or of a handshake message that is not whole yet, bytes: a message
+/// of 64 KiB, in records as large as peers make them. One that comes in tiny records is refused before.
+pub const HELD_BYTES_MAX: usize = 84 * 1024;
 
-/// The most plaintext of a record (RFC 8446 §5.1).
+/// The header of a record, bytes (RFC 8446 §5.1).
+const HEADER_BYTES: usize = 5;
+
+/// The most plaintext of a record, bytes (RFC 8446 §5.1).
 const RECORD_BYTES_MAX: usize = 16 * 1024;
+
+/// Room beside the plaintext that a record takes, bytes, for every cipher there is; and room for a change
+/// of keys.
+const SEAL_BYTES: usize = 64;
 
 /// Records that rustls may send by itself under the keys of a TLS 1.2 session: one Finished, a few
 /// alerts, and a refusal of each renegotiation.
 const RECORDS_OF_ITS_OWN: u64 = 1024;
 
+/// What a buffer must hold for so much plaintext when it is sealed, bytes.
+pub const fn sealed_bytes(plain: usize) -> usize {
+    plain + (plain.div_ceil(RECORD_BYTES_MAX) + 1) * SEAL_BYTES
+}
+
 /// One side of a TLS connection.
-#[derive(Debug)]
 pub struct Session {
-    connection: Connection,
-    /// Plaintext that is ready and has not been consumed, bytes.
-    ready: usize,
+    engine: Engine,
+    /// What came of records and handshake messages that are not whole yet.
+    held: Vec<u8>,
+    /// Where the record begins in it that is not whole yet.
+    tail: usize,
+    /// What waits for the peer's socket.
+    unsent: Vec<u8>,
     peer_closed: bool,
     closed: bool,
     /// Records that can still be sealed with the keys there are; only counted where keys cannot
     /// change, that is below TLS 1.3.
     records_left: u64,
     beginning: Beginning,
-    last: Option<Box<Last>>,
+    fault: Option<Box<SessionFault>>,
 }
 
 /// How the peer's stream began.
@@ -112,20 +118,11 @@ enum Beginning {
     Old,
 }
 
-/// What is left of a session after a fault.
-#[derive(Debug)]
-struct Last {
-    fault: SessionFault,
-    /// Bytes for the peer that rustls has no more, the alert with them; only after a fault in the
-    /// handshake.
-    unsent: Vec<u8>,
-}
-
 impl Session {
     /// The side that a client talks to.
     pub fn server(config: &Arc<ServerConfig>) -> Result<Self, SessionFault> {
-        let connection = ServerConnection::new(config.clone())?;
-        Ok(Self::new(Connection::Server(connection)))
+        let connection = UnbufferedServerConnection::new(config.clone())?;
+        Ok(Self::new(Engine::Server(connection)))
     }
 
     /// The side that talks to a server called `name`; its first bytes are ready at once.
@@ -133,122 +130,109 @@ impl Session {
         config: &Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> Result<Self, SessionFault> {
-        let connection = ClientConnection::new(config.clone(), name)?;
-        Ok(Self::new(Connection::Client(connection)))
+        let connection = UnbufferedClientConnection::new(config.clone(), name)?;
+        Ok(Self::new(Engine::Client(connection)))
     }
 
-    fn new(mut connection: Connection) -> Self {
-        // `encrypt` takes all it is given: its caller bounds that by the size of its scratch.
-        connection.set_buffer_limit(None);
+    fn new(mut engine: Engine) -> Self {
+        let mut unsent = Vec::new();
+        engine.drain(&mut unsent);
         Self {
-            connection,
-            ready: 0,
+            engine,
+            held: Vec::new(),
+            tail: 0,
+            unsent,
             peer_closed: false,
             closed: false,
             records_left: u64::MAX,
             beginning: Beginning::Awaited,
-            last: None,
+            fault: None,
         }
     }
 
-    /// Takes bytes from the peer, moves `incoming` on past what it took, and appends the plaintext in
-    /// them to `plain`, which never grows beyond its capacity: where that is full the rest stays in
-    /// `incoming`, or comes with the next call. A fault is told when all that came before it is out;
-    /// `plain` may have some of that beside the fault.
+    /// Takes bytes from the peer, which are changed, and appends the plaintext in them to `plain`: at most
+    /// as much as was taken, and what was held before. There may be some beside a fault, too.
     pub fn decrypt(
         &mut self,
-        incoming: &mut &[u8],
+        incoming: &mut [u8],
         plain: &mut Vec<u8>,
     ) -> Result<(), SessionFault> {
-        loop {
-            self.take_out(plain);
-            if self.plaintext().is_some() {
-                return Ok(());
-            }
-            if let Some(last) = &self.last {
-                return Err(last.fault.clone());
-            }
-            if incoming.is_empty() || plain.len() == plain.capacity() {
-                return Ok(());
-            }
-            // A fault is kept, and told above once the plaintext before it is out.
-            let _ = self.feed(incoming);
+        if let Some(fault) = &self.fault {
+            return Err(fault.as_ref().clone());
         }
-    }
-
-    fn take_out(&mut self, plain: &mut Vec<u8>) {
-        while let Some(ready) = self.plaintext() {
-            let room = plain.capacity() - plain.len();
-            let (taken, _) = ready.split_at(ready.len().min(room));
-            let bytes = taken.len();
-            if bytes == 0 {
-                break;
-            }
-            plain.extend_from_slice(taken);
-            self.consume(bytes);
-        }
-    }
-
-    /// Takes bytes from the peer, and moves `incoming` on past what it took: all of them, unless
-    /// plaintext is ready that must be consumed first.
-    pub fn feed(&mut self, incoming: &mut &[u8]) -> Result<(), SessionFault> {
-        while !incoming.is_empty() && self.ready == 0 {
-            if let Some(last) = &self.last {
-                return Err(last.fault.clone());
-            }
-            if self.peer_closed {
-                *incoming = &[];
-                break;
-            }
-            if self.beginning == Beginning::Awaited {
-                self.beginning = match alert::is_old_hello(incoming) {
-                    true => Beginning::Old,
-                    false => Beginning::Usual,
-                };
-            }
-            let (mut step, _) = incoming.split_at(incoming.len().min(STEP_BYTES));
-            // Of its errors only the full buffer of a handshake message can come up here: a slice
-            // gives none, and there is room for plaintext.
-            let Ok(taken) = self.connection.read_tls(&mut step) else {
-                let error = Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
-                return Err(self.fail(error));
+        if self.beginning == Beginning::Awaited && !incoming.is_empty() {
+            self.beginning = match alert::is_old_hello(incoming) {
+                true => Beginning::Old,
+                false => Beginning::Usual,
             };
-            *incoming = incoming.get(taken..).unwrap_or_default();
-            self.take_in()?;
+        }
+        let mut rest = incoming;
+        while !rest.is_empty() && !self.peer_closed {
+            if self.held.is_empty() {
+                self.tail = last_record(rest);
+                let taken = self.engine.take_in(rest, plain, &mut self.unsent);
+                self.tail = self.tail.saturating_sub(taken.bytes);
+                self.held
+                    .extend_from_slice(rest.get(taken.bytes..).unwrap_or_default());
+                rest = &mut [];
+                self.note(taken)?;
+            } else {
+                let (now, later) = rest.split_at_mut(self.missing().min(rest.len()));
+                self.held.extend_from_slice(now);
+                rest = later;
+                self.take_in_held(plain)?;
+            }
         }
         Ok(())
     }
 
-    fn take_in(&mut self) -> Result<(), SessionFault> {
-        let was_handshaking = self.connection.is_handshaking();
-        let state = match self.connection.process_new_packets() {
-            Ok(state) => state,
-            Err(error) => return Err(self.fail(error)),
-        };
-        self.ready = state.plaintext_bytes_to_read();
-        self.peer_closed = state.peer_has_closed();
-        if was_handshaking && !self.connection.is_handshaking() {
-            // What was encrypted during the handshake has been sealed by now.
-            let sealed = u64::MAX - self.records_left;
-            self.records_left = records_max(&self.connection).saturating_sub(sealed);
+    /// How many bytes the record needs that is not whole yet, or else its header.
+    fn missing(&self) -> usize {
+        let begun = self.held.get(self.tail..).unwrap_or_default();
+        record_bytes(begun).unwrap_or(HEADER_BYTES) - begun.len()
+    }
+
+    fn take_in_held(&mut self, plain: &mut Vec<u8>) -> Result<(), SessionFault> {
+        let is_whole = record_bytes(self.held.get(self.tail..).unwrap_or_default())
+            .is_some_and(|bytes| self.tail + bytes == self.held.len());
+        if is_whole {
+            self.tail = self.held.len();
+        }
+        let taken = self.engine.take_in(&mut self.held, plain, &mut self.unsent);
+        self.held.drain(..taken.bytes.min(self.held.len()));
+        self.tail = self.tail.saturating_sub(taken.bytes);
+        self.note(taken)
+    }
+
+    /// Keeps what came of bytes that were taken in.
+    fn note(&mut self, taken: Taken) -> Result<(), SessionFault> {
+        self.peer_closed |= taken.peer_closed;
+        if let Err(error) = taken.result {
+            return Err(self.fail(error));
+        }
+        if self.peer_closed {
+            self.held = Vec::new();
+            self.tail = 0;
+        } else if self.held.len() > HELD_BYTES_MAX {
+            let error = Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
+            return Err(self.fail(error));
+        }
+        if self.records_left == u64::MAX && !self.is_handshaking() {
+            self.records_left = records_max(self.engine.common());
         }
         Ok(())
     }
 
     /// Ends the session, and sees to it that a peer that is refused gets the alert that is due.
     fn fail(&mut self, error: Error) -> SessionFault {
-        let mut unsent = Vec::new();
+        self.engine.drain(&mut self.unsent);
         let mut due = None;
-        if self.connection.is_handshaking() {
-            while self.connection.wants_write() {
-                let written = self.connection.write_tls(&mut unsent);
-                debug_assert!(written.is_ok(), "a Vec takes all");
-            }
+        if self.is_handshaking() {
             let circumstances = alert::Circumstances {
-                version: self.connection.protocol_version(),
+                version: self.engine.common().protocol_version(),
                 old_client: self.beginning == Beginning::Old,
             };
-            due = alert::amend(&mut unsent, &error, circumstances);
+            due = alert::amend(&mut self.unsent, &error, circumstances);
         }
         let fault = match (&error, due) {
             (Error::General(_), Some(AlertDescription::UnrecognisedName)) => {
@@ -256,33 +240,22 @@ impl Session {
             }
             _ => error.into(),
         };
-        let kept = fault.clone();
-        self.last = Some(Box::new(Last {
-            fault: kept,
-            unsent,
-        }));
+        self.held = Vec::new();
+        self.fault = Some(Box::new(fault.clone()));
         fault
     }
 
-    /// Plaintext from the peer that is ready, at most a record of it; `None`: nothing is.
-    pub fn plaintext(&mut self) -> Option<&[u8]> {
-        let plain = self.connection.reader().into_first_chunk().ok()?;
-        (!plain.is_empty()).then_some(plain)
-    }
-
-    /// Forgets the first `bytes` of what [`plaintext`](Self::plaintext) gives, at most all of it.
-    pub fn consume(&mut self, bytes: usize) {
-        let ready = self.plaintext().map_or(0, <[u8]>::len);
-        let bytes = bytes.min(ready);
-        self.connection.reader().consume(bytes);
-        self.ready = self.ready.saturating_sub(bytes);
-    }
-
-    /// Seals `plain` for the peer; all of it, or none in case of a fault. Before the end of the
-    /// handshake it waits in memory.
-    pub fn encrypt(&mut self, plain: &[u8]) -> Result<(), SessionFault> {
-        if let Some(last) = &self.last {
-            return Err(last.fault.clone());
+    /// Seals `plain` by way of `scratch` and gives it to `sink`; whether that took something. What it did
+    /// not take waits to be written. All is sealed, or nothing in case of a fault; nothing can be sealed
+    /// during the handshake. `scratch` should hold [`sealed_bytes`].
+    pub fn encrypt(
+        &mut self,
+        plain: &[u8],
+        scratch: &mut [u8],
+        sink: &mut dyn Write,
+    ) -> Result<bool, SessionFault> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.as_ref().clone());
         }
         let records = plain.len().div_ceil(RECORD_BYTES_MAX) as u64;
         // Below TLS 1.3 rustls drops what it cannot seal any more and only closes the session, so
@@ -291,41 +264,52 @@ impl Session {
             self.close();
             return Err(SessionFault::KeysWornOut);
         }
+        let sealed = match self.engine.encrypt(&mut self.held, plain, scratch) {
+            Ok(bytes) => scratch.get(..bytes).unwrap_or_default(),
+            Err(Unsealed::NoRoom(bytes)) => return self.encrypt(plain, &mut vec![0; bytes], sink),
+            Err(Unsealed::NotNow) => {
+                return Err(SessionFault::Ours(Error::HandshakeNotComplete));
+            }
+        };
         self.records_left -= records;
-        let written = self.connection.writer().write_all(plain);
-        written.map_err(|error| SessionFault::Ours(Error::General(error.to_string())))
+        let mut written = 0;
+        if self.unsent.is_empty() {
+            // What broke the sink shows again when the rest is written.
+            written = sink.write(sealed).unwrap_or_default().min(sealed.len());
+        }
+        self.unsent
+            .extend_from_slice(sealed.get(written..).unwrap_or_default());
+        Ok(written > 0)
     }
 
     /// Whether there are bytes for the peer.
-    pub fn wants_write(&self) -> bool {
-        let last = self.last.as_ref();
-        last.is_some_and(|last| !last.unsent.is_empty()) || self.connection.wants_write()
+    pub const fn wants_write(&self) -> bool {
+        !self.unsent.is_empty()
     }
 
-    /// Gives bytes for the peer to `sink` by one vectored write of at most 64 records, and says how
-    /// many it took. The rest stays.
+    /// Gives bytes for the peer to `sink` by one write, and says how many it took. The rest stays.
     pub fn write_into(&mut self, sink: &mut dyn Write) -> io::Result<usize> {
-        match &mut self.last {
-            Some(last) if !last.unsent.is_empty() => {
-                let written = sink.write(&last.unsent)?;
-                last.unsent.drain(..written.min(last.unsent.len()));
-                Ok(written)
-            }
-            _ => self.connection.write_tls(sink),
+        let written = sink.write(&self.unsent)?.min(self.unsent.len());
+        if written == self.unsent.len() {
+            self.unsent = Vec::new();
+        } else {
+            self.unsent.drain(..written);
         }
+        Ok(written)
     }
 
     /// Whether the handshake goes on. Its last bytes may still wait to be written when it is over.
     pub fn is_handshaking(&self) -> bool {
-        self.connection.is_handshaking()
+        self.engine.common().is_handshaking()
     }
 
     /// Tells the peer that nothing more comes (`close_notify`); once, and not after a fault, which is
-    /// no orderly end. The peer may go on sending.
+    /// no orderly end, nor during the handshake, before which nothing has begun. The peer may go on
+    /// sending.
     pub fn close(&mut self) {
         self.closed = true;
-        if self.last.is_none() {
-            self.connection.send_close_notify();
+        if self.fault.is_none() {
+            self.engine.close(&mut self.held, &mut self.unsent);
         }
     }
 
@@ -348,24 +332,21 @@ impl Session {
         }
     }
 
-    /// Gives memory back before a wait that may be long: a buffer that grew for large records shrinks
-    /// to its least, 4 KiB, unless a part of a record is in it.
+    /// Gives memory back before a wait that may be long.
     pub fn rest(&mut self) {
-        if self.ready == 0 && !self.peer_closed {
-            // The buffer is fitted before anything is read; a reader that would block ends it there.
-            let fitted = self.connection.read_tls(&mut NothingYet);
-            debug_assert!(fitted.is_err(), "a reader without bytes gives none");
+        if self.held.capacity() > self.held.len() {
+            self.held.shrink_to_fit();
         }
     }
 
     /// What both sides agreed on so far.
     pub fn negotiated(&self) -> Negotiated<'_> {
-        Negotiated::of(&self.connection)
+        Negotiated::of(self.engine.common())
     }
 
     /// The certificate that the peer showed, whether now or when the session began that was resumed.
     pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
-        self.connection.peer_certificates()?.first()
+        self.engine.common().peer_certificates()?.first()
     }
 
     /// The common name of the certificate that the peer showed.
@@ -374,9 +355,27 @@ impl Session {
     }
 }
 
+/// Where the last record of `bytes` begins that is not whole, their end if all are.
+fn last_record(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..)
+        && let Some(record) = record_bytes(rest)
+        && record <= rest.len()
+    {
+        at += record;
+    }
+    at
+}
+
+/// How long the record is, header and all, that begins so; `None`: its header is not whole.
+fn record_bytes(begun: &[u8]) -> Option<usize> {
+    let [_, _, _, high, low] = *begun.first_chunk()?;
+    Some(HEADER_BYTES + usize::from(u16::from_be_bytes([high, low])))
+}
+
 /// How many records can be sealed with the keys of a session whose handshake is over.
-fn records_max(connection: &Connection) -> u64 {
-    match connection.negotiated_cipher_suite() {
+fn records_max(common: &CommonState) -> u64 {
+    match common.negotiated_cipher_suite() {
         Some(SupportedCipherSuite::Tls12(suite)) => {
             let limit = suite.common.confidentiality_limit;
             limit.saturating_sub(RECORDS_OF_ITS_OWN)
@@ -386,16 +385,13 @@ fn records_max(connection: &Connection) -> u64 {
     }
 }
 
-struct NothingYet;
-
-impl io::Read for NothingYet {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-}
-
 #[cfg(test)]
 impl Session {
+    /// The memory that a rest gives back or needs, bytes.
+    pub(super) const fn held(&self) -> usize {
+        self.held.capacity()
+    }
+
     pub(super) const fn records_left(&self) -> u64 {
         self.records_left
     }
@@ -405,19 +401,19 @@ impl Session {
     }
 
     pub(super) fn update_keys(&mut self) {
-        self.connection.refresh_traffic_keys().unwrap();
+        self.engine.update_keys(&mut self.unsent);
     }
 
     pub(super) fn group(&self) -> Option<String> {
-        let group = self.connection.negotiated_key_exchange_group()?;
+        let group = self.engine.common().negotiated_key_exchange_group()?;
         Some(format!("{:?}", group.name()))
     }
 
     /// Tickets that the peer gave.
     pub(super) fn tickets(&self) -> u32 {
-        match &self.connection {
-            Connection::Client(client) => client.tls13_tickets_received(),
-            Connection::Server(_) => 0,
+        match &self.engine {
+            Engine::Client(client) => client.tls13_tickets_received(),
+            Engine::Server(_) => 0,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The TLS sessions of a link's two sides.
 
 use std::cell::{OnceCell, RefCell};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::{Ending, Link};
 use crate::base::reason::{Reason, Side};
 use crate::io::socket::Socket;
-use crate::sys::socket::{reset, send, send_vectored};
+use crate::sys::socket::{reset, send};
 use crate::tls::seam::{Session, SessionFault};
 
 /// A side's TLS session, which both directions use; never borrowed across a wait.
@@ -64,6 +64,21 @@ impl Link {
             Side::Backend => self.backend(),
             Side::Us => None,
         }
+    }
+
+    /// Seals `plain` for one side, which speaks TLS, and sends it as far as the kernel takes it; whether
+    /// it took something.
+    pub(in crate::forward) fn seal(
+        &self,
+        side: Side,
+        plain: &[u8],
+        scratch: &mut [u8],
+    ) -> Result<bool, SessionFault> {
+        let (Some(session), Some(socket)) = (self.session(side), self.socket(side)) else {
+            return Ok(false);
+        };
+        let sink = &mut Sink(socket.as_fd());
+        session.borrow_mut().encrypt(plain, scratch, sink)
     }
 
     /// Sends what TLS has for its peer, as far as the kernel takes it.
@@ -153,10 +168,6 @@ struct Sink<'a>(BorrowedFd<'a>);
 impl Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(send(self.0, bytes)?)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        Ok(send_vectored(self.0, slices)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

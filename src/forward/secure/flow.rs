@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
-use super::decrypt;
 use super::farewell::farewell;
 use crate::base::limits::TURN_BYTES;
 use crate::base::reason::{Reason, Side};
@@ -123,7 +122,7 @@ impl<'a> Flow<'a> {
             return Ok(false);
         };
         let mut session = session.borrow_mut();
-        let known = decrypt(&mut session, &[], &mut Vec::new());
+        let known = session.decrypt(&mut [], &mut Vec::new());
         known.map_err(|fault| Cut::Fault(self.pump.source(), fault))?;
         Ok(session.peer_closed())
     }
@@ -143,7 +142,7 @@ impl<'a> Flow<'a> {
                 Err(Errno::AGAIN) => return Ok(Stop::Dry),
                 Err(cause) => return Err(self.pump.source_broke(cause).into()),
             };
-            let bytes = buffer.get(..received).unwrap_or_default();
+            let bytes = buffer.get_mut(..received).unwrap_or_default();
             if let Some(stop) = self.pass_on(bytes)? {
                 return Ok(stop);
             }
@@ -166,7 +165,7 @@ impl<'a> Flow<'a> {
     }
 
     /// Passes on what was received; `None`: all of it, and more may come.
-    fn pass_on(&self, received: &[u8]) -> Result<Option<Stop>, Cut> {
+    fn pass_on(&self, received: &mut [u8]) -> Result<Option<Stop>, Cut> {
         let Some(session) = self.source else {
             let delivered = self.deliver(received)?;
             return Ok((!delivered).then_some(Stop::Stalled));
@@ -174,7 +173,7 @@ impl<'a> Flow<'a> {
         let plain = &mut *self.pump.loan.lane.plain.borrow_mut();
         plain.clear();
         let mut session = session.borrow_mut();
-        let fault = decrypt(&mut session, received, plain).err();
+        let fault = session.decrypt(received, plain).err();
         let (ended, owes) = (session.peer_closed(), session.wants_write());
         drop(session);
         if !self.deliver(plain)? {
@@ -195,16 +194,20 @@ impl<'a> Flow<'a> {
         if plain.is_empty() {
             return Ok(true);
         }
-        let Some(session) = self.destination else {
+        if self.destination.is_none() {
             self.pump.hurry();
             let rest = self.pump.send(plain)?;
             if !rest.is_empty() {
                 self.pump.link.set_unsent(self.pump.direction, rest);
             }
             return Ok(rest.is_empty());
-        };
-        let sealed = session.borrow_mut().encrypt(plain);
-        sealed.map_err(|fault| Cut::Fault(self.pump.destination(), fault))?;
+        }
+        let (link, destination) = (self.pump.link, self.pump.destination());
+        let scratch = &mut *self.pump.loan.lane.sealed.borrow_mut();
+        let sealed = link.seal(destination, plain, scratch);
+        if sealed.map_err(|fault| Cut::Fault(destination, fault))? {
+            link.stirred(self.pump.loan.lane.time.get());
+        }
         self.sealed.set(self.sealed.get() + plain.len());
         self.flush_destination()
     }

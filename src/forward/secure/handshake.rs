@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::decrypt;
 use super::farewell::farewell;
 use crate::base::reason::{Reason, Side};
 use crate::forward::link::secured::Shared;
@@ -117,8 +116,8 @@ impl Attempt<'_> {
     }
 
     /// Goes on until both sides have all they need, or one cannot go on.
-    async fn drive(&self, received: Box<[u8]>) -> Result<Box<[u8]>, Failure> {
-        let mut said = self.take_in(&received)?;
+    async fn drive(&self, mut received: Box<[u8]>) -> Result<Box<[u8]>, Failure> {
+        let mut said = self.take_in(&mut received)?;
         drop(received);
         loop {
             if !self.link.flush(self.side).map_err(Failure::Broken)?.done {
@@ -138,16 +137,17 @@ impl Attempt<'_> {
         let buffer = &mut *self.loan.lane.secured.borrow_mut();
         match receive(self.socket.as_fd(), buffer) {
             Ok(0) => Err(Failure::Left),
-            Ok(received) => self.take_in(buffer.get(..received).unwrap_or_default()),
+            Ok(received) => self.take_in(buffer.get_mut(..received).unwrap_or_default()),
             Err(Errno::AGAIN) => Ok(Box::default()),
             Err(cause) => Err(Failure::Broken(cause)),
         }
     }
 
-    fn take_in(&self, received: &[u8]) -> Result<Box<[u8]>, Failure> {
+    fn take_in(&self, received: &mut [u8]) -> Result<Box<[u8]>, Failure> {
         let plain = &mut *self.loan.lane.plain.borrow_mut();
         plain.clear();
-        decrypt(&mut self.session.borrow_mut(), received, plain).map_err(Failure::Fault)?;
+        let decrypted = self.session.borrow_mut().decrypt(received, plain);
+        decrypted.map_err(Failure::Fault)?;
         Ok(plain.as_slice().into())
     }
 

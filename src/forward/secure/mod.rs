@@ -2,7 +2,7 @@
 //!
 //! [`handshake`] brings about the TLS session of one side and leaves it with the link; [`relay_secured`]
 //! then moves bytes between the sides as [`relay`](super::relay::relay) does between plain ones:
-//! the ring tells when, direct calls move the bytes, through two buffers of the worker's
+//! the ring tells when, direct calls move the bytes, through buffers of the worker's
 //! [`Lane`](crate::io::lane::Lane). A session that waits owns no buffer but what is left of a record.
 //!
 //! How the ends of both kinds of streams become each other:
@@ -27,7 +27,6 @@ use super::relay::Loan;
 use crate::base::reason::Reason;
 use crate::io::join::both;
 use crate::io::socket::Socket;
-use crate::tls::seam::{Session, SessionFault};
 pub(super) use farewell::farewell;
 use flow::Flow;
 pub use handshake::{Hello, handshake};
@@ -39,21 +38,4 @@ pub async fn relay_secured(link: &Link, backend: &Socket, loan: &Loan<'_>) -> En
     let up = Flow::new(Pump::new(link, backend, loan, Direction::Up));
     both(pin!(down.run()), pin!(up.run())).await;
     link.ending().unwrap_or(Ending::ours(Reason::Internal))
-}
-
-/// Decrypts all of `received` to the end of `plain`, which has room for it.
-fn decrypt(
-    session: &mut Session,
-    mut received: &[u8],
-    plain: &mut Vec<u8>,
-) -> Result<(), SessionFault> {
-    loop {
-        session.decrypt(&mut received, plain)?;
-        if received.is_empty() && session.plaintext().is_none() {
-            return Ok(());
-        }
-        // The lane's buffer has room for all that one read can bring about; a buffer without must
-        // grow, as nobody could take the rest later.
-        plain.reserve(received.len().max(1));
-    }
 }

@@ -1,130 +1,76 @@
 //! Buffers that the caller lends, and what is left to send after a fault.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, Write};
 
 use rustls::AlertDescription;
 
 use super::faults::alert;
 use super::fixtures::{Authority, Directory, Listener, calling, side, trusting};
 use super::seam::{Sides, VERSIONS, pattern};
-use super::wire::{Cut, dribbled, fed, written};
+use super::wire::{Cut, Full, dribbled, fed, seal, written};
+use crate::base::limits::{PLAIN_BYTES, SEALED_BYTES, SECURED_BYTES};
 use crate::base::random::Random;
 use crate::config::model::TlsVersion;
-use crate::tls::seam::{Session, SessionFault, UNRECOGNIZED_NAME};
-
-/// Opens `bytes` by way of a lent buffer that holds so many, as the module's documentation has it.
-fn opened(
-    session: &mut Session,
-    bytes: &[u8],
-    capacity: usize,
-) -> (Vec<u8>, Result<(), SessionFault>) {
-    let mut lent = Vec::with_capacity(capacity);
-    let capacity = lent.capacity();
-    let (mut rest, mut plain) = (bytes, Vec::new());
-    loop {
-        let result = session.decrypt(&mut rest, &mut lent);
-        assert_eq!(lent.capacity(), capacity, "it grew");
-        plain.append(&mut lent);
-        let over = rest.is_empty() && session.plaintext().is_none();
-        if result.is_err() || over {
-            return (plain, result);
-        }
-    }
-}
+use crate::tls::seam::{Session, SessionFault, UNRECOGNIZED_NAME, sealed_bytes};
 
 #[test]
-fn a_lent_buffer_of_any_size_is_filled_and_never_grows() {
+fn pieces_of_any_size_fit_the_buffers_of_a_worker() {
     for version in VERSIONS {
-        let sides = Sides::new(version);
-        let mut pair = sides.connected();
+        let mut pair = Sides::new(version).connected();
         let mut random = Random::new(7);
-        for capacity in [1, 2, 100, 4096, 16_383, 16_384, 16_385, 65_536] {
-            let said = pattern(if capacity < 100 { 3000 } else { 150_000 });
-            for part in said.chunks(40_000) {
-                pair.client.encrypt(part).unwrap();
-            }
-            let bytes = written(&mut pair.client);
-            let mut plain = Vec::new();
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let length = usize::try_from(random.below(70_000)).unwrap() + 1;
-                let (piece, after) = rest.split_at(length.min(rest.len()));
-                rest = after;
-                let (some, result) = opened(&mut pair.server, piece, capacity);
-                assert_eq!(result, Ok(()));
-                plain.extend(some);
-            }
-            assert!(plain == said, "{version:?} {capacity}");
+        let whole = pattern(1_000_000);
+        for part in whole.chunks(40_000) {
+            seal(&mut pair.client, part).unwrap();
         }
+        let mut bytes = written(&mut pair.client);
+        let mut lent = Vec::with_capacity(PLAIN_BYTES);
+        let (mut rest, mut plain) = (&mut bytes[..], Vec::new());
+        while !rest.is_empty() {
+            let length = usize::try_from(random.below(SECURED_BYTES as u64)).unwrap() + 1;
+            let (piece, after) = rest.split_at_mut(length.min(rest.len()));
+            rest = after;
+            pair.server.decrypt(piece, &mut lent).unwrap();
+            plain.append(&mut lent);
+            assert_eq!(lent.capacity(), PLAIN_BYTES, "it grew");
+        }
+        assert!(plain == whole, "{version:?}");
     }
-}
-
-#[test]
-fn a_full_buffer_takes_nothing_in() {
-    let mut pair = Sides::new(TlsVersion::Tls13).connected();
-    pair.client.encrypt(&pattern(50_000)).unwrap();
-    let bytes = written(&mut pair.client);
-    let mut rest = &bytes[..];
-    let mut none = Vec::new();
-    pair.server.decrypt(&mut rest, &mut none).unwrap();
-    assert_eq!((rest.len(), none.capacity()), (bytes.len(), 0));
-    assert!(pair.server.plaintext().is_none());
+    assert!(sealed_bytes(PLAIN_BYTES) <= SEALED_BYTES);
 }
 
 #[test]
 fn plaintext_comes_with_the_end_of_the_handshake() {
-    for version in VERSIONS {
-        // The request comes in one piece with the end of the handshake.
-        let mut pair = Sides::new(version).pair();
-        pair.client.encrypt(b"a request").unwrap();
-        let mut plain = Vec::new();
-        while pair.client.wants_write() || pair.server.wants_write() {
-            let up = written(&mut pair.client);
-            let (some, result) = opened(&mut pair.server, &up, 4096);
-            assert_eq!(result, Ok(()));
-            plain.extend(some);
-            let down = written(&mut pair.server);
-            assert_eq!(opened(&mut pair.client, &down, 4096).1, Ok(()));
+    // The request comes in one piece with the end of the handshake.
+    let mut pair = Sides::new(TlsVersion::Tls13).pair();
+    let mut plain = Vec::new();
+    let mut asked = false;
+    while pair.client.wants_write() || pair.server.wants_write() {
+        if !pair.client.is_handshaking() && !asked {
+            seal(&mut pair.client, b"a request").unwrap();
+            asked = true;
         }
-        assert_eq!(plain, b"a request");
-        assert!(!pair.server.is_handshaking());
+        let up = written(&mut pair.client);
+        plain.extend(fed(&mut pair.server, &up, &mut Cut::Whole).unwrap());
+        let down = written(&mut pair.server);
+        let silence = fed(&mut pair.client, &down, &mut Cut::Whole).unwrap();
+        assert_eq!(silence, b"");
     }
+    assert_eq!(plain, b"a request");
+    assert!(!pair.server.is_handshaking());
 }
 
-/// Counts the writes it gets and takes them whole.
-#[derive(Default)]
-struct Counting {
-    writes: usize,
-    slices: usize,
-    bytes: Vec<u8>,
-}
+/// Takes the first so many bytes.
+struct Room(usize, Vec<u8>);
 
-impl Write for Counting {
+impl Write for Room {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.writes += 1;
-        self.slices += slices.len();
-        let before = self.bytes.len();
-        for slice in slices {
-            self.bytes.extend_from_slice(slice);
+        let taken = bytes.len().min(self.0);
+        if taken == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(self.bytes.len() - before)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A socket that is full.
-struct Full;
-
-impl Write for Full {
-    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
+        self.0 -= taken;
+        self.1.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -133,41 +79,77 @@ impl Write for Full {
 }
 
 #[test]
-fn several_records_leave_in_one_write() {
+fn what_a_socket_does_not_take_waits_in_order() {
     for version in VERSIONS {
         let mut pair = Sides::new(version).connected();
-        let said = pattern(65_536);
-        pair.server.encrypt(&said).unwrap();
-        let error = pair.server.write_into(&mut Full).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-        let mut sink = Counting::default();
-        pair.server.write_into(&mut sink).unwrap();
-        assert_eq!((sink.writes, sink.slices), (1, 4));
-        assert!(!pair.server.wants_write());
-        let plain = fed(&mut pair.client, &sink.bytes, &mut Cut::Whole).unwrap();
-        assert!(plain == said);
+        let whole = pattern(65_536);
+        let scratch = &mut vec![0; SEALED_BYTES];
+        for room in [0, 1, 20_000, 70_000] {
+            let mut socket = Room(room, Vec::new());
+            let moved = pair.server.encrypt(&whole, scratch, &mut socket).unwrap();
+            assert_eq!(moved, room > 0);
+            assert_eq!(pair.server.wants_write(), room < 65_536);
+            if room < 65_536 {
+                let error = pair.server.write_into(&mut Full).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                // What comes later goes later, though there is room again.
+                socket.0 = 1000;
+                let moved = pair.server.encrypt(b"later", scratch, &mut socket).unwrap();
+                assert!(!moved);
+            }
+            let mut bytes = socket.1;
+            bytes.extend(dribbled(&mut pair.server, &mut Cut::Every(1000)));
+            let plain = fed(&mut pair.client, &bytes, &mut Cut::Whole).unwrap();
+            assert!(plain.starts_with(&whole), "{version:?} {room}");
+            let later = &plain[whole.len()..];
+            assert_eq!(later, if room < 65_536 { &b"later"[..] } else { b"" });
+        }
     }
+}
+
+#[test]
+fn a_small_scratch_buffer_loses_nothing() {
+    let mut pair = Sides::new(TlsVersion::Tls13).connected();
+    let mut socket = Room(100_000, Vec::new());
+    let whole = pattern(20_000);
+    pair.server
+        .encrypt(&whole, &mut [0; 10], &mut socket)
+        .unwrap();
+    assert!(fed(&mut pair.client, &socket.1, &mut Cut::Whole).unwrap() == whole);
+}
+
+#[test]
+fn a_message_in_tiny_records_is_bounded() {
+    let mut pair = Sides::new(TlsVersion::Tls12).pair();
+    let hello = written(&mut pair.client);
+    assert!(!hello.is_empty());
+    // A ClientHello of 60,000 bytes, each in a record of its own: the headers are five times as much.
+    let message = [&[1, 0, 0xea, 0x60][..], &[0; 60_000]].concat();
+    let records: Vec<u8> = message
+        .iter()
+        .flat_map(|byte| [22, 3, 1, 0, 1, *byte])
+        .collect();
+    let fault = fed(&mut pair.server, &records, &mut Cut::Every(4096)).unwrap_err();
+    assert!(matches!(fault, SessionFault::Protocol(_)), "{fault}");
+    assert_eq!(pair.server.held(), 0);
 }
 
 #[test]
 fn plaintext_from_before_a_fault_comes_beside_it() {
-    for capacity in [3, 65_536] {
-        let mut pair = Sides::new(TlsVersion::Tls13).connected();
-        pair.client.encrypt(&pattern(20_000)).unwrap();
-        let mut bytes = written(&mut pair.client);
-        bytes.extend([
-            23, 3, 3, 0, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-        ]);
-        let (plain, result) = opened(&mut pair.server, &bytes, capacity);
-        assert!(plain == pattern(20_000));
-        let fault = result.unwrap_err();
-        assert!(matches!(fault, SessionFault::Protocol(_)), "{fault}");
-        let again = pair
-            .server
-            .decrypt(&mut &bytes[..], &mut Vec::with_capacity(10));
-        assert_eq!(again, Err(fault.clone()));
-        assert_eq!(pair.server.encrypt(b"x"), Err(fault));
-    }
+    let mut pair = Sides::new(TlsVersion::Tls13).connected();
+    seal(&mut pair.client, &pattern(20_000)).unwrap();
+    let mut bytes = written(&mut pair.client);
+    bytes.extend([
+        23, 3, 3, 0, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ]);
+    let mut plain = Vec::new();
+    let fault = pair.server.decrypt(&mut bytes, &mut plain).unwrap_err();
+    assert!(plain == pattern(20_000));
+    assert!(matches!(fault, SessionFault::Protocol(_)), "{fault}");
+    let again = pair.server.decrypt(&mut bytes, &mut plain);
+    assert_eq!(again, Err(fault.clone()));
+    assert_eq!(plain.len(), 20_000);
+    assert_eq!(seal(&mut pair.server, b"x"), Err(fault));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::base::random::Random;
-use crate::tls::seam::{Session, SessionFault};
+use crate::tls::seam::{Session, SessionFault, sealed_bytes};
 
 /// How bytes arrive.
 pub(super) enum Cut {
@@ -65,26 +65,32 @@ pub(super) fn fed(
     let mut plain = Vec::new();
     let mut rest = bytes;
     while !rest.is_empty() {
-        let (mut piece, after) = rest.split_at(cut.next().min(rest.len()));
+        let (piece, after) = rest.split_at(cut.next().min(rest.len()));
         rest = after;
-        while !piece.is_empty() {
-            session.feed(&mut piece)?;
-            plain.extend(taken(session));
-        }
+        session.decrypt(&mut piece.to_vec(), &mut plain)?;
     }
     Ok(plain)
 }
 
-/// The plaintext that is ready.
-pub(super) fn taken(session: &mut Session) -> Vec<u8> {
-    let mut plain = Vec::new();
-    while let Some(ready) = session.plaintext() {
-        // Less than all of it, so that the rest must still be there.
-        let bytes = ready.len().div_ceil(2);
-        plain.extend_from_slice(&ready[..bytes]);
-        session.consume(bytes);
+/// A socket that is full.
+pub(super) struct Full;
+
+impl io::Write for Full {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
     }
-    plain
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Leaves `plain` with `session` to be written.
+pub(super) fn seal(session: &mut Session, plain: &[u8]) -> Result<(), SessionFault> {
+    let mut scratch = vec![0; sealed_bytes(plain.len())];
+    let taken = session.encrypt(plain, &mut scratch, &mut Full)?;
+    assert!(!taken, "a full socket takes nothing");
+    Ok(())
 }
 
 /// A client and a server.
@@ -123,10 +129,10 @@ impl Pair {
 
     /// Sends `up` and `down` and checks that they arrive.
     pub(super) fn talk(&mut self, up: &[u8], down: &[u8]) {
-        self.client.encrypt(up).unwrap();
+        seal(&mut self.client, up).unwrap();
         let bytes = written(&mut self.client);
         assert_eq!(fed(&mut self.server, &bytes, &mut Cut::Whole).unwrap(), up);
-        self.server.encrypt(down).unwrap();
+        seal(&mut self.server, down).unwrap();
         let bytes = written(&mut self.server);
         assert_eq!(
             fed(&mut self.client, &bytes, &mut Cut::Whole).unwrap(),
