@@ -184,7 +184,8 @@ pub(super) async fn find_backend(
 ) -> Result<(), Ending> {
     let ask = Ask {
         source: record.client.map(|client| client.ip()),
-        now: record.opened,
+        // What a client takes to say where it wants to go is not the backends' time.
+        now: now(),
         seed: worker.random.borrow_mut().next_u64(),
     };
     let call = Call {

@@ -284,6 +284,43 @@ fn silent_clients_and_other_protocols_go_to_the_plain_pool() {
 }
 
 #[test]
+fn what_a_client_takes_to_say_its_name_is_not_the_time_of_its_backends() {
+    const TOTAL: Duration = Duration::from_millis(700);
+    let front = address();
+    // Nobody listens here: the first attempt fails, and the second needs time that is left.
+    let closed = address();
+    let ringlane = Ringlane::start(&format!(
+        r#"
+        [[listener]]
+        listen = "{front}"
+        timeouts = {{ sniff = "30s" }}
+        route = [{{ sni = "a.example", pool = "a" }}]
+        [pool.a]
+        balance = "first"
+        connect = {{ timeout = "{0}ms", total = "{0}ms" }}
+        backends = ["{closed}", "{1}"]
+        "#,
+        TOTAL.as_millis(),
+        echo_late("a")
+    ));
+    let hello = hello("openssl-tls13");
+    let mut stream = connect(front);
+    let (beginning, rest) = hello.split_at(20);
+    stream.write_all(beginning).unwrap();
+    thread::sleep(TOTAL + Duration::from_millis(100));
+    stream.write_all(rest).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    let line = ringlane.session_lines(1).remove(0);
+    assert!(
+        read.is_ok() && answer == [b"a", &hello[..]].concat(),
+        "{line}"
+    );
+    assert_eq!(line["attempts"], 2, "{line}");
+}
+
+#[test]
 fn whoever_does_not_say_what_it_wants_is_let_go() {
     let front = address();
     let ringlane = Ringlane::start(&format!(
@@ -378,6 +415,35 @@ fn header_of_a_stranger_is_refused_and_may_be_left_out_where_it_is_optional() {
     let lines = ringlane.session_lines(2);
     let reasons: Vec<_> = lines.iter().map(|line| line["reason"].clone()).collect();
     assert!(reasons.contains(&"denied".into()), "{lines:?}");
+}
+
+#[test]
+fn v4_clients_of_a_v6_socket_are_in_v4_networks() {
+    let port = address().port();
+    let ringlane = Ringlane::start(&format!(
+        r#"
+        [[listener]]
+        listen = "[::]:{port}"
+        v6only = false
+        proxy_protocol = {{ receive = "require", trusted = "127.0.0.1" }}
+        route = [{{ plain = true, client = "127.0.0.0/8", pool = "back" }}]
+        [pool.back]
+        backends = ["{}"]
+        "#,
+        echo_late("")
+    ));
+    let front = SocketAddr::from(([127, 0, 0, 1], port));
+    // The sender itself, and a mapped address that it names.
+    for header in [
+        &b"PROXY UNKNOWN\r\n"[..],
+        b"PROXY TCP6 ::ffff:127.9.9.9 ::1 1 2\r\n",
+    ] {
+        assert_eq!(visit(front, &[header, b"hello"]), b"hello");
+    }
+    assert!(visit(front, &[b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n", b"hello"]).is_empty());
+    for line in ringlane.session_lines(3).iter().take(2) {
+        assert_eq!(line["reason"], "eof", "{line}");
+    }
 }
 
 #[test]
