@@ -97,7 +97,9 @@ pub(super) async fn prepare<'a>(
     };
     find_backend(link, (listener, pool), &opening, worker, record).await?;
     if let Some(StartTls::Postgres) = asks {
-        front.watched(consent(link, listener, record)).await?;
+        worker
+            .watched(link, consent(link, listener, record))
+            .await?;
     }
     if let Some(tls) = &pool.tls {
         encrypt(link, (listener, pool, tls), worker, record).await?;

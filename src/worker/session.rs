@@ -221,7 +221,8 @@ pub(super) async fn find_backend(
     }
     let Opening { bytes, ours } = opening;
     if sent < *ours {
-        Box::pin(say(link, bytes.get(sent..*ours).unwrap_or_default())).await?;
+        let rest = bytes.get(sent..*ours).unwrap_or_default();
+        Box::pin(worker.watched(link, say(link, rest))).await?;
     }
     let sent = sent.max(*ours);
     if sent > *ours {

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use socket2::{Domain, SockRef, Socket, Type};
+
 use crate::support::{PATIENCE, Ringlane, address, loopback};
 
 /// The alert that says that nobody here has the name asked for (RFC 6066 §3).
@@ -415,6 +417,41 @@ fn header_of_a_stranger_is_refused_and_may_be_left_out_where_it_is_optional() {
     let lines = ringlane.session_lines(2);
     let reasons: Vec<_> = lines.iter().map(|line| line["reason"].clone()).collect();
     assert!(reasons.contains(&"denied".into()), "{lines:?}");
+}
+
+#[test]
+fn clients_that_break_while_a_header_waits_for_room_are_not_kept() {
+    // A backend that takes a few bytes, in segments so small that its peer keeps few of them itself.
+    let backend = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    backend.set_recv_buffer_size(2048).unwrap();
+    backend.set_tcp_mss(300).unwrap();
+    let place = SocketAddr::from((loopback(), 0));
+    backend.bind(&place.into()).unwrap();
+    backend.listen(1).unwrap();
+    let front = address();
+    let ringlane = Ringlane::start(&proxied(
+        front,
+        "proxy_protocol = { receive = \"require\", trusted = [\"127.0.0.0/8\"] }",
+        "proxy_protocol = { send = \"v2\", pass = [0xEA] }",
+        backend.local_addr().unwrap().as_socket().unwrap(),
+    ));
+    let value = vec![0; 65_000];
+    let block = [
+        &[127, 0, 0, 1, 127, 0, 0, 2, 0, 1, 0, 2, 0xEA, 0xFD, 0xE8],
+        &value[..],
+    ]
+    .concat();
+    let length = u16::try_from(block.len()).unwrap().to_be_bytes();
+    let header = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11", &length[..], &block].concat();
+    let mut client = connect(front);
+    client.write_all(&header).unwrap();
+    let (_held, _) = backend.accept().unwrap();
+    SockRef::from(&client)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(client);
+    let line = ringlane.session_lines(1).remove(0);
+    assert_eq!(line["reason"], "client_reset", "{line}");
 }
 
 #[test]
