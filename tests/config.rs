@@ -410,7 +410,10 @@ fn routes_arrive_in_the_model() {
         (all.sniff_max, all.starttls),
         (5000, Some(StartTls::Postgres))
     );
-    assert_eq!(all.silent_after, Some(Duration::from_millis(100)));
+    assert_eq!(all.silent_after, None, "its clients speak first");
+    let silent = accept(&UNUSUAL.replace("starttls = \"postgres\"\n", "")).model;
+    let silent_after = routes(&silent.listeners[2]).silent_after;
+    assert_eq!(silent_after, Some(Duration::from_millis(100)));
     let (p, long) = (Arc::<str>::from("p"), Arc::<str>::from("long name."));
     let targets: Vec<_> = all.routes.iter().map(target).collect();
     let expected = [

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use crate::backend::RetryBudget;
 use crate::balance::{Balancer, Rotation};
-use crate::config::model::{Connect, Keepalive, Model, ProxyReceive, ProxySend, Relay, Timeouts};
+use crate::config::model::{
+    Connect, Keepalive, Model, ProxyReceive, ProxySend, Relay, StartTls, Timeouts,
+};
 use crate::metrics::{Cells, ListenerCells, PoolCells};
 use crate::tls::ServerName;
 use crate::tls::live::{Encrypting, Terminating};
@@ -101,6 +103,14 @@ impl Listener {
         match &self.routing {
             Routing::Pool(pool) => Some(pool),
             Routing::ByHello(_) => None,
+        }
+    }
+
+    /// What comes before a ClientHello.
+    pub fn starttls(&self) -> Option<StartTls> {
+        match &self.routing {
+            Routing::Pool(_) => None,
+            Routing::ByHello(routes) => routes.starttls,
         }
     }
 

@@ -6,11 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Pool;
-use crate::config::model::{self, Route, StartTls};
+use crate::config::model::{self, ACME_TLS, Route, StartTls};
 use crate::sni::{ClientHello, NameIndex, ja4};
-
-/// The application protocol of a certificate authority's check (RFC 8737).
-const ACME_TLS: &str = "acme-tls/1";
 
 /// The routes of a listener.
 pub struct Routes {

@@ -139,21 +139,23 @@ impl Front<'_> {
         header
     }
 
-    /// Notices meanwhile that the client breaks, which nobody reads.
-    pub(super) async fn watched<T>(&self, wait: impl Future<Output = T>) -> T {
-        self.link.set_stalled(Direction::Up, true);
-        if let Some(key) = self.link.key() {
-            let soon = now() + BLIND_INTERVAL;
-            self.worker.sessions.borrow_mut().hasten(key, soon);
-        }
-        let outcome = wait.await;
-        self.link.set_stalled(Direction::Up, false);
-        outcome
-    }
-
     fn ours(&self, fault: &SessionFault, record: &mut Record) -> Ending {
         record.note(fault.to_string());
         self.link.reject(Reason::Internal, None)
+    }
+}
+
+impl Worker {
+    /// Waits for a backend, and notices meanwhile that the link's client breaks, which nobody reads.
+    pub(super) async fn watched<T>(&self, link: &Link, wait: impl Future<Output = T>) -> T {
+        link.set_stalled(Direction::Up, true);
+        if let Some(key) = link.key() {
+            let soon = now() + BLIND_INTERVAL;
+            self.sessions.borrow_mut().hasten(key, soon);
+        }
+        let outcome = wait.await;
+        link.set_stalled(Direction::Up, false);
+        outcome
     }
 }
 

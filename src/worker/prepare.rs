@@ -77,13 +77,17 @@ pub(super) async fn prepare<'a>(
         bytes = front.terminate(entry, bytes, record).await?.into();
     }
     let mut first = front.header(pool, record, proxied.as_ref());
-    // The backend is asked for TLS as the client asked us, unless TLS ends here and it gets plaintext.
-    let asks = upgrade.is_some() && (ends_here.is_none() || pool.tls.is_some());
-    if asks {
+    // Where TLS goes on, the backend is asked for it as the client asked us. TLS of our own it is asked
+    // for whatever the client did: PostgreSQL before 17 knows no other way.
+    let asks = match &pool.tls {
+        Some(_) => listener.starttls(),
+        None => upgrade.filter(|_| ends_here.is_none()),
+    };
+    if let Some(StartTls::Postgres) = asks {
         first.extend_from_slice(&SSL_REQUEST);
     }
     let ours = first.len();
-    let later = asks || pool.tls.is_some();
+    let later = asks.is_some() || pool.tls.is_some();
     if !later {
         first.extend_from_slice(&bytes);
     }
@@ -92,8 +96,10 @@ pub(super) async fn prepare<'a>(
         ours,
     };
     find_backend(link, (listener, pool), &opening, worker, record).await?;
-    if let (true, Some(StartTls::Postgres)) = (asks, upgrade) {
-        front.watched(consent(link, listener, record)).await?;
+    if let Some(StartTls::Postgres) = asks {
+        worker
+            .watched(link, consent(link, listener, record))
+            .await?;
     }
     if let Some(tls) = &pool.tls {
         encrypt(link, (listener, pool, tls), worker, record).await?;

@@ -184,7 +184,8 @@ pub(super) async fn find_backend(
 ) -> Result<(), Ending> {
     let ask = Ask {
         source: record.client.map(|client| client.ip()),
-        now: record.opened,
+        // What a client takes to say where it wants to go is not the backends' time.
+        now: now(),
         seed: worker.random.borrow_mut().next_u64(),
     };
     let call = Call {
@@ -220,7 +221,8 @@ pub(super) async fn find_backend(
     }
     let Opening { bytes, ours } = opening;
     if sent < *ours {
-        Box::pin(say(link, bytes.get(sent..*ours).unwrap_or_default())).await?;
+        let rest = bytes.get(sent..*ours).unwrap_or_default();
+        Box::pin(worker.watched(link, say(link, rest))).await?;
     }
     let sent = sent.max(*ours);
     if sent > *ours {

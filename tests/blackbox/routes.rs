@@ -7,6 +7,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use socket2::{Domain, SockRef, Socket, Type};
+
 use crate::support::{PATIENCE, Ringlane, address, loopback};
 
 /// The alert that says that nobody here has the name asked for (RFC 6066 §3).
@@ -284,6 +286,43 @@ fn silent_clients_and_other_protocols_go_to_the_plain_pool() {
 }
 
 #[test]
+fn what_a_client_takes_to_say_its_name_is_not_the_time_of_its_backends() {
+    const TOTAL: Duration = Duration::from_millis(700);
+    let front = address();
+    // Nobody listens here: the first attempt fails, and the second needs time that is left.
+    let closed = address();
+    let ringlane = Ringlane::start(&format!(
+        r#"
+        [[listener]]
+        listen = "{front}"
+        timeouts = {{ sniff = "30s" }}
+        route = [{{ sni = "a.example", pool = "a" }}]
+        [pool.a]
+        balance = "first"
+        connect = {{ timeout = "{0}ms", total = "{0}ms" }}
+        backends = ["{closed}", "{1}"]
+        "#,
+        TOTAL.as_millis(),
+        echo_late("a")
+    ));
+    let hello = hello("openssl-tls13");
+    let mut stream = connect(front);
+    let (beginning, rest) = hello.split_at(20);
+    stream.write_all(beginning).unwrap();
+    thread::sleep(TOTAL + Duration::from_millis(100));
+    stream.write_all(rest).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    let line = ringlane.session_lines(1).remove(0);
+    assert!(
+        read.is_ok() && answer == [b"a", &hello[..]].concat(),
+        "{line}"
+    );
+    assert_eq!(line["attempts"], 2, "{line}");
+}
+
+#[test]
 fn whoever_does_not_say_what_it_wants_is_let_go() {
     let front = address();
     let ringlane = Ringlane::start(&format!(
@@ -378,6 +417,70 @@ fn header_of_a_stranger_is_refused_and_may_be_left_out_where_it_is_optional() {
     let lines = ringlane.session_lines(2);
     let reasons: Vec<_> = lines.iter().map(|line| line["reason"].clone()).collect();
     assert!(reasons.contains(&"denied".into()), "{lines:?}");
+}
+
+#[test]
+fn clients_that_break_while_a_header_waits_for_room_are_not_kept() {
+    // A backend that takes a few bytes, in segments so small that its peer keeps few of them itself.
+    let backend = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    backend.set_recv_buffer_size(2048).unwrap();
+    backend.set_tcp_mss(300).unwrap();
+    let place = SocketAddr::from((loopback(), 0));
+    backend.bind(&place.into()).unwrap();
+    backend.listen(1).unwrap();
+    let front = address();
+    let ringlane = Ringlane::start(&proxied(
+        front,
+        "proxy_protocol = { receive = \"require\", trusted = [\"127.0.0.0/8\"] }",
+        "proxy_protocol = { send = \"v2\", pass = [0xEA] }",
+        backend.local_addr().unwrap().as_socket().unwrap(),
+    ));
+    let value = vec![0; 65_000];
+    let block = [
+        &[127, 0, 0, 1, 127, 0, 0, 2, 0, 1, 0, 2, 0xEA, 0xFD, 0xE8],
+        &value[..],
+    ]
+    .concat();
+    let length = u16::try_from(block.len()).unwrap().to_be_bytes();
+    let header = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11", &length[..], &block].concat();
+    let mut client = connect(front);
+    client.write_all(&header).unwrap();
+    let (_held, _) = backend.accept().unwrap();
+    SockRef::from(&client)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(client);
+    let line = ringlane.session_lines(1).remove(0);
+    assert_eq!(line["reason"], "client_reset", "{line}");
+}
+
+#[test]
+fn v4_clients_of_a_v6_socket_are_in_v4_networks() {
+    let port = address().port();
+    let ringlane = Ringlane::start(&format!(
+        r#"
+        [[listener]]
+        listen = "[::]:{port}"
+        v6only = false
+        proxy_protocol = {{ receive = "require", trusted = "127.0.0.1" }}
+        route = [{{ plain = true, client = "127.0.0.0/8", pool = "back" }}]
+        [pool.back]
+        backends = ["{}"]
+        "#,
+        echo_late("")
+    ));
+    let front = SocketAddr::from(([127, 0, 0, 1], port));
+    // The sender itself, and a mapped address that it names.
+    for header in [
+        &b"PROXY UNKNOWN\r\n"[..],
+        b"PROXY TCP6 ::ffff:127.9.9.9 ::1 1 2\r\n",
+    ] {
+        assert_eq!(visit(front, &[header, b"hello"]), b"hello");
+    }
+    assert!(visit(front, &[b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n", b"hello"]).is_empty());
+    for line in ringlane.session_lines(3).iter().take(2) {
+        assert_eq!(line["reason"], "eof", "{line}");
+    }
 }
 
 #[test]
@@ -484,6 +587,11 @@ fn postgres_clients_are_routed_by_the_name_behind_their_request_for_tls() {
     let hello = hello("openssl-tls13");
     assert!(ask(&[(&SSL, b"S")], &hello).unwrap() == hello);
     assert!(ask(&[(&GSS, b"N"), (&SSL, b"S")], &hello).unwrap() == hello);
+    // It is asked for once; what comes again is for the server to judge.
+    assert_eq!(
+        ask(&[(&GSS, b"N")], &GSS).unwrap(),
+        [b"plain", &GSS[..]].concat()
+    );
     // A startup message without TLS.
     let startup = b"\0\0\0\x10\0\x03\0\0user\0a\0\0";
     assert_eq!(
@@ -500,11 +608,11 @@ fn postgres_clients_are_routed_by_the_name_behind_their_request_for_tls() {
         ask(&[(&SSL, b"S")], &self::hello("curl-h2")).unwrap(),
         UNRECOGNIZED_NAME
     );
-    let lines = ringlane.session_lines(6);
+    let lines = ringlane.session_lines(7);
     let of = |reason: &str| lines.iter().filter(|line| line["reason"] == reason).count();
     assert_eq!(
         (of("eof"), of("tls_error"), of("no_route")),
-        (3, 2, 1),
+        (4, 2, 1),
         "{lines:?}"
     );
 }

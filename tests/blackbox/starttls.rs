@@ -1,7 +1,7 @@
 //! PostgreSQL clients whose TLS ends at ringlane, and what its servers are asked for in turn.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -81,6 +81,43 @@ fn servers_behind_ended_tls_get_the_plain_stream_or_tls_of_our_own() {
         (&"eof".into(), &7.into()),
         "{line}"
     );
+}
+
+#[test]
+fn servers_are_asked_for_tls_of_our_own_by_whomever_the_client_is() {
+    let authority = Authority::new();
+    let web = authority.issue("web", &["a.example"]);
+    let config = authority.server(&web, None);
+    // It asserts that it is asked.
+    let backend = server(move |mut stream| {
+        stream.write_all(b"S").unwrap();
+        serve(stream, config.clone());
+    });
+    let front = address();
+    let tls = format!(
+        "tls = {{ ca = {}, sni = \"a.example\" }}\n",
+        quoted(&authority.file())
+    );
+    let text = database(front, &web, backend, &tls);
+    let ringlane = Ringlane::start(&text.replace("starttls =", "plain = \"back\"\nstarttls ="));
+
+    // One that asks for nothing, as an older libpq that cancels.
+    let mut plain = TcpStream::connect(front).unwrap();
+    plain.set_read_timeout(Some(PATIENCE)).unwrap();
+    plain.write_all(b"\0\0\0\x10cancel this!").unwrap();
+    plain.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    plain.read_to_end(&mut answer).unwrap();
+    assert!(answer.ends_with(b"cancel this!"), "{answer:?}");
+
+    // One that speaks TLS at once.
+    let direct = Talk::to(front, &Caller::new(&authority).config(), "a.example").unwrap();
+    let answer = direct.exchange(b"startup").unwrap();
+    assert!(answer.ends_with(b"startup"), "{answer:?}");
+
+    for line in ringlane.session_lines(2) {
+        assert_eq!(line["reason"], "eof", "{line}");
+    }
 }
 
 #[test]

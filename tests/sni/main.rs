@@ -14,4 +14,6 @@ mod index;
 mod ja4;
 mod pieces;
 mod records;
+#[path = "../../tools/fuzz/replay.rs"]
+mod replay;
 mod speed;

@@ -1,9 +1,8 @@
 //! ClientHellos taken apart and put together.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use ringlane::sni::{ClientHello, Fault, Sniff, sniff};
+
+use crate::replay::files;
 
 /// The default of `sniff_max`.
 pub(crate) const SNIFF_MAX: usize = 64 * 1024;
@@ -144,19 +143,6 @@ pub(crate) fn fault(bytes: &[u8]) -> Fault {
         Sniff::Bad(fault) => fault,
         other => panic!("{other:?}"),
     }
-}
-
-/// Files of a directory of the repository with their bytes, by name.
-pub(crate) fn files(dir: &str) -> Vec<(String, Vec<u8>)> {
-    let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)).unwrap();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "bin"));
-    paths.sort();
-    let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
-    paths
-        .iter()
-        .map(|path| (name(path), fs::read(path).unwrap()))
-        .collect()
 }
 
 /// The first flight of each real client, by name.

@@ -5,14 +5,12 @@ use std::ptr;
 
 use super::shown::{Skipped, Speaks, Why};
 use crate::base::name::NamePattern;
+use crate::config::model::ACME_TLS;
 use crate::snapshot::routes::{Asked, Entry, Mismatch, Routes};
 use crate::sni::NameIndex;
 
 /// Names and networks that are spelt out; of more, it is said how many.
 const SPELT_OUT: usize = 3;
-
-/// The protocol of a certificate authority's check, whose routes come first (RFC 8737).
-const ACME_TLS: &str = "acme-tls/1";
 
 /// A client and the route that takes it.
 pub(super) struct Search<'a> {

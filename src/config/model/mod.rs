@@ -12,8 +12,8 @@ use std::time::Duration;
 use crate::base::address::{Address, Endpoint};
 
 pub use tls::{
-    Certificate, ClientAuth, ClientCa, PoolSni, PoolTls, ProxyHeader, ProxyReceive, ProxySend,
-    ProxyTlvs, ProxyVersion, Rate, Route, RouteNames, Routes, Routing, StartTls, Target,
+    ACME_TLS, Certificate, ClientAuth, ClientCa, PoolSni, PoolTls, ProxyHeader, ProxyReceive,
+    ProxySend, ProxyTlvs, ProxyVersion, Rate, Route, RouteNames, Routes, Routing, StartTls, Target,
     Termination, Tickets, TlsVersion, Verify,
 };
 

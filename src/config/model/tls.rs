@@ -8,6 +8,9 @@ use ipnet::IpNet;
 
 use crate::base::name::NamePattern;
 
+/// The application protocol of a certificate authority's check (RFC 8737).
+pub const ACME_TLS: &str = "acme-tls/1";
+
 /// Where a listener's connections go.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Routing {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::{Expected, POOL, Text, is_number};
 use crate::base::name::{NamePattern, host_name};
@@ -132,16 +132,30 @@ fn rate(text: &str) -> Option<Rate> {
 }
 
 fn network(text: &str) -> Result<Value, Expected> {
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Ok(Value::Network(IpNet::from(ip)));
-    }
-    let net: IpNet = text.parse().map_err(|_| NETWORK.expected)?;
+    let one = text.parse::<IpAddr>().map(IpNet::from);
+    let net: IpNet = one
+        .or_else(|_| text.parse())
+        .map_err(|_| NETWORK.expected)?;
     // Whether the address or the length was mistyped cannot be known, and they differ by a lot.
     if net.addr() != net.network() {
         let (whole, one) = (net.trunc(), IpNet::from(net.addr()));
         return Err(format!("\"{whole}\" or \"{one}\": bits of a host are set").into());
     }
+    if let Some(v4) = without_mapping(net) {
+        let why = "an IPv4 client of an IPv6 socket counts as what it is";
+        return Err(format!("\"{v4}\": {why}").into());
+    }
     Ok(Value::Network(net))
+}
+
+/// The IPv4 network that a network within `::ffff:0:0/96` stands for.
+fn without_mapping(net: IpNet) -> Option<Ipv4Net> {
+    const MAPPED_BITS: u8 = 96;
+    let IpAddr::V6(address) = net.addr() else {
+        return None;
+    };
+    let bits = net.prefix_len().checked_sub(MAPPED_BITS)?;
+    Ipv4Net::new(address.to_ipv4_mapped()?, bits).ok()
 }
 
 /// The form of a fingerprint: transport, version, whether there is a name, two counts, the first
@@ -236,6 +250,21 @@ mod tests {
             "10.0.0.0/",
         ] {
             assert!(!takes(&NETWORK, wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn mapped_networks_are_to_be_written_as_what_clients_of_them_count_as() {
+        for (text, right) in [
+            ("::ffff:10.0.0.0/104", "\"10.0.0.0/8\""),
+            ("::ffff:0:0/96", "\"0.0.0.0/0\""),
+            ("::ffff:192.0.2.7", "\"192.0.2.7/32\""),
+        ] {
+            let refused = (NETWORK.parse)(text).unwrap_err();
+            assert!(refused.starts_with(right), "{text}: {refused}");
+        }
+        for good in ["::/0", "::/95", "::192.0.2.7"] {
+            assert!(takes(&NETWORK, good), "{good}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! `[[listener.route]]` tables, or what stands for them, to routes.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -77,20 +78,22 @@ impl Check<'_> {
     ) -> Routing {
         let goes_on = |route: &Route| route.names.plain && route.target != Target::Reject;
         let silent_after = Some(listener.time("silent_after"));
-        let silent_after = silent_after.filter(|_| found.routes.iter().any(goes_on));
-        if silent_after.is_none() {
-            self.idle_setting(
-                listener,
-                "silent_after",
-                "no plain connection goes to a pool",
-            );
+        let starttls = meaning(&STARTTLS, word(listener, "starttls"));
+        let why = match starttls {
+            Some(_) => Some("with `starttls` it is the client that speaks first"),
+            None if found.routes.iter().any(goes_on) => None,
+            None => Some("no plain connection goes to a pool"),
+        };
+        let silent_after = silent_after.filter(|_| why.is_none());
+        if let Some(why) = why {
+            self.idle_setting(listener, "silent_after", why);
         }
         Routing::ByHello(Box::new(Routes {
             routes: found.routes,
             termination,
             silent_after,
             sniff_max: usize::try_from(listener.number("sniff_max")).unwrap_or(usize::MAX),
-            starttls: meaning(&STARTTLS, word(listener, "starttls")),
+            starttls,
         }))
     }
 
@@ -137,6 +140,21 @@ impl Check<'_> {
         self.add(route, vec![(Taken::Plain, entry.key)], found);
     }
 
+    /// Warns about addresses among the names of a route: who sends one asks for no name.
+    fn addresses_for_names(&mut self, route: &str, taken: &[(Taken, Place)]) {
+        for (kind, place) in taken {
+            if let Taken::Name(NamePattern::Exact(name)) = kind
+                && name.parse::<IpAddr>().is_ok()
+            {
+                let message = format!(
+                    "the route \"{route}\" never gets \"{name}\": \
+                     who asks for an address asks for no name, which is `no_sni`"
+                );
+                self.warnings.push(Finding::at(*place, message));
+            }
+        }
+    }
+
     fn add(&mut self, route: Route, taken: Vec<(Taken, Place)>, found: &mut Found) {
         for warning in found.shadows.add(&route, taken) {
             self.warnings.push(warning);
@@ -159,6 +177,7 @@ impl Check<'_> {
         if let Some(name) = &name {
             let place = table.entry("name").map_or(table.place, |entry| entry.place);
             self.claim(&mut found.names, "route", (name, place));
+            self.addresses_for_names(name, &taken);
         }
         self.plain_conditions(table);
         self.client_names(around, table);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::base::name::NamePattern;
-use crate::config::model::Route;
+use crate::config::model::{ACME_TLS, Route};
 use crate::config::report::Finding;
 use crate::config::source::Place;
 
@@ -128,7 +128,12 @@ impl Seen {
             let has = |network| contains(&self.client, network);
             self.client.is_empty() || (!other.client.is_empty() && other.client.iter().all(has))
         };
-        has_words(&self.alpn, &other.alpn) && has_words(&self.ja4, &other.ja4) && has_networks()
+        let checks = |route: &Self| route.alpn.iter().any(|it| **it == *ACME_TLS);
+        // An authority's check comes to the route that names its protocol, wherever that stands.
+        (checks(self) || !checks(other))
+            && has_words(&self.alpn, &other.alpn)
+            && has_words(&self.ja4, &other.ja4)
+            && has_networks()
     }
 }
 
@@ -173,6 +178,7 @@ mod tests {
         let any = route(&[], &[], &[]);
         let h2 = route(&["h2"], &[], &[]);
         let both = route(&["http/1.1", "h2"], &[], &[]);
+        let check = route(&[ACME_TLS], &[], &[]);
         let inside = route(&[], &["10.1.0.0/16", "10.9.9.9/32"], &[]);
         let halves = route(&[], &["10.128.0.0/9", "10.0.0.0/9", "::/0"], &[]);
         let print = route(&["h2"], &["10.1.1.0/24"], &["t13d"]);
@@ -189,6 +195,8 @@ mod tests {
             assert!(covers(wide, narrow), "{wide:?} {narrow:?}");
             assert!(!covers(narrow, wide), "{wide:?} {narrow:?}");
         }
+        assert!(!covers(&any, &check), "an authority's check goes first");
+        assert!(covers(&check, &check));
     }
 
     #[test]
