@@ -16,6 +16,7 @@ pub mod client;
 mod coverage;
 mod fault;
 mod files;
+mod holds;
 pub mod index;
 pub mod live;
 mod load;
