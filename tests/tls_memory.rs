@@ -162,7 +162,7 @@ fn settings() -> (Arc<ServerConfig>, ClientSide) {
         alpn: vec!["h2".into()],
         min_version: TlsVersion::Tls13,
     };
-    let server = server(&termination, &index, None).unwrap();
+    let server = server(&termination, &index, None).unwrap().config();
     let client = client(&pool, &Trust::new(clock)).unwrap();
     fs::remove_dir_all(directory).unwrap();
     (server, client)

@@ -283,7 +283,7 @@ impl<'a> Dialler<'a> {
             timed_out.set(true);
             reset(socket.as_fd());
         };
-        ended_after(pin!(socket.writable()), left.min(limits.timeout), end).await;
+        ended_after(pin!(socket.connected()), left.min(limits.timeout), end).await;
         if timed_out.get() {
             return Err(Errno::TIMEDOUT);
         }

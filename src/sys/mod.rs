@@ -7,5 +7,6 @@ pub mod filter;
 pub mod listening;
 pub mod pipe;
 pub mod process;
+pub mod room;
 pub mod socket;
 pub mod wake;

@@ -13,7 +13,7 @@ use super::client::{self, ClientSide};
 use super::fault::Fault;
 use super::index::CertificateIndex;
 use super::rate::SourceRate;
-use super::server;
+use super::server::{self, Serving};
 use super::tickets::TicketKeys;
 use crate::config::model::{PoolSni, PoolTls, Termination};
 
@@ -39,7 +39,7 @@ pub struct Terminating {
     /// As configured.
     pub(super) settings: Termination,
     pub(super) tickets: Option<Arc<TicketKeys>>,
-    config: ArcSwap<ServerConfig>,
+    serving: ArcSwap<Serving>,
 }
 
 /// How connections to the backends of a pool are encrypted.
@@ -74,20 +74,20 @@ impl Terminating {
         index: Arc<CertificateIndex>,
         tickets: Option<Arc<TicketKeys>>,
     ) -> Result<Self, Fault> {
-        let config = server::server(settings, &index, tickets.as_ref())?;
+        let serving = server::server(settings, &index, tickets.as_ref())?;
         Ok(Self {
             index,
             handshakes_max: settings.handshakes_max,
             handshake_rate: settings.handshake_rate.map(SourceRate::new),
             settings: settings.clone(),
             tickets,
-            config: ArcSwap::new(config),
+            serving: ArcSwap::from_pointee(serving),
         })
     }
 
-    /// What a handshake is to be begun with, now.
+    /// What one handshake is to be begun with, now.
     pub fn config(&self) -> Arc<ServerConfig> {
-        self.config.load_full()
+        self.serving.load().config()
     }
 
     /// What is shown, for the metrics.
@@ -108,8 +108,8 @@ impl Terminating {
 
     /// Reads the authorities of clients again.
     pub(super) fn renew(&self) -> Result<(), Fault> {
-        let config = server::server(&self.settings, &self.index, self.tickets.as_ref())?;
-        self.config.store(config);
+        let serving = server::server(&self.settings, &self.index, self.tickets.as_ref())?;
+        self.serving.store(Arc::new(serving));
         Ok(())
     }
 }

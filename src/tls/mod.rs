@@ -17,6 +17,7 @@ mod coverage;
 mod engine;
 mod fault;
 mod files;
+mod holds;
 pub mod index;
 pub mod live;
 mod load;

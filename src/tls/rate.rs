@@ -13,6 +13,10 @@ use crate::config::model::Rate;
 /// addresses is not stopped by counting them.
 const SOURCES_MAX: usize = 65_536;
 
+/// How often sources are looked through for those that can be forgotten: some 0.5 ms, while everybody
+/// else waits.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The leading bits of an IPv6 address that are one source: what one network gets.
 const IPV6_PREFIX: u32 = 64;
 
@@ -23,8 +27,15 @@ pub struct SourceRate {
     interval: Duration,
     /// How far ahead of that a source may be.
     burst: Duration,
+    sources: Mutex<Sources>,
+}
+
+#[derive(Debug)]
+struct Sources {
     /// When each source would be at the full rate again (GCRA's theoretical arrival time).
-    sources: Mutex<HashMap<IpAddr, Instant>>,
+    due: HashMap<IpAddr, Instant>,
+    /// They are not looked through before.
+    sweep: Instant,
 }
 
 impl SourceRate {
@@ -34,7 +45,10 @@ impl SourceRate {
         Self {
             interval,
             burst: rate.per.saturating_sub(interval),
-            sources: Mutex::new(HashMap::new()),
+            sources: Mutex::new(Sources {
+                due: HashMap::new(),
+                sweep: Instant::ZERO,
+            }),
         }
     }
 
@@ -42,19 +56,28 @@ impl SourceRate {
     pub fn admit(&self, source: IpAddr, now: Instant) -> bool {
         let mut sources = self.sources.lock();
         let source = network(source);
-        if sources.len() >= SOURCES_MAX && !sources.contains_key(&source) {
-            sources.retain(|_, due| *due > now);
-            if sources.len() >= SOURCES_MAX {
+        if sources.due.len() >= SOURCES_MAX && !sources.due.contains_key(&source) {
+            sources.forget(now);
+            if sources.due.len() >= SOURCES_MAX {
                 return true;
             }
         }
-        let due = sources.entry(source).or_insert(now);
+        let due = sources.due.entry(source).or_insert(now);
         let begun = (*due).max(now);
         if begun - now > self.burst {
             return false;
         }
         *due = begun + self.interval;
         true
+    }
+}
+
+impl Sources {
+    fn forget(&mut self, now: Instant) {
+        if now >= self.sweep {
+            self.sweep = now + SWEEP_INTERVAL;
+            self.due.retain(|_, due| *due > now);
+        }
     }
 }
 
@@ -111,9 +134,26 @@ mod tests {
         for number in 0..u32::try_from(SOURCES_MAX).unwrap() + 1_000 {
             assert!(rate.admit(IpAddr::V4(number.into()), start));
         }
-        assert_eq!(rate.sources.lock().len(), SOURCES_MAX);
+        assert_eq!(rate.sources.lock().due.len(), SOURCES_MAX);
         let later = start + Duration::from_secs(2);
         assert!(rate.admit("255.0.0.1".parse().unwrap(), later));
-        assert_eq!(rate.sources.lock().len(), 1);
+        assert_eq!(rate.sources.lock().due.len(), 1);
+    }
+
+    /// Many new sources at once, each of which would pay for a look through all of them.
+    #[test]
+    fn sources_are_looked_through_once_in_a_while() {
+        let (rate, start) = (rate(1_000), now());
+        let most = u32::try_from(SOURCES_MAX).unwrap();
+        for number in 0..=most {
+            assert!(rate.admit(IpAddr::V4(number.into()), start));
+        }
+        let known = |at: Duration| {
+            assert!(rate.admit("255.0.0.1".parse().unwrap(), start + at));
+            rate.sources.lock().due.len()
+        };
+        // All are at the full rate again after 1 ms.
+        assert_eq!(known(Duration::from_millis(999)), SOURCES_MAX);
+        assert_eq!(known(Duration::from_secs(1)), 1);
     }
 }

@@ -1,5 +1,6 @@
 //! Settings of the side that clients see.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,11 +8,12 @@ use aws_lc_rs::digest::{self, SHA256};
 use rustls::pki_types::{CertificateRevocationListDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{Error, ServerConfig};
+use rustls::{ConfigBuilder, Error, ServerConfig, WantsVerifier};
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::fault::{Fault, Wrong};
+use super::holds::{Holds, Noting};
 use super::index::CertificateIndex;
 use super::tickets::{Scope, TicketKeys, Ticketer};
 use super::{files, protocols, provider, versions};
@@ -26,37 +28,91 @@ const TICKETS: usize = 1;
 /// Tickets that a client can ask for.
 const TICKETS_MAX: usize = 4;
 
+/// The settings of a listener that terminates TLS.
+pub struct Serving {
+    begun: ConfigBuilder<ServerConfig, WantsVerifier>,
+    certificates: Arc<CertificateIndex>,
+    alpn: Vec<Vec<u8>>,
+    clients: Clients,
+    tickets: Option<Arc<TicketKeys>>,
+    /// What all handshakes are begun with; `None`: each with its own, since tickets have to tell how
+    /// long the certificate of their one client holds.
+    shared: Option<Arc<ServerConfig>>,
+}
+
 /// Makes the settings of a listener that terminates TLS; reads the authorities and the list of revoked
 /// certificates that clients are checked against. The time comes from the index.
 pub fn server(
     termination: &Termination,
     certificates: &Arc<CertificateIndex>,
     tickets: Option<&Arc<TicketKeys>>,
-) -> Result<Arc<ServerConfig>, Fault> {
+) -> Result<Serving, Fault> {
     let clock = certificates.clock().clone();
     let now = clock.current_time();
     let now = now.ok_or(Fault::Settings(Error::FailedToGetCurrentTime))?;
     let clients = Clients::load(&termination.client_auth, now)?;
-    let mut config = ServerConfig::builder_with_details(provider().clone(), clock)
+    let begun = ServerConfig::builder_with_details(provider().clone(), clock)
         .with_protocol_versions(versions(termination.min_version, termination.max_version))
-        .map_err(Fault::Settings)?
-        .with_client_cert_verifier(clients.verifier)
-        .with_cert_resolver(certificates.clone());
-    config.alpn_protocols = protocols(&termination.alpn);
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    if let Some(keys) = tickets {
-        let (keys, scope) = (keys.clone(), clients.scope);
-        config.ticketer = Arc::new(Ticketer { keys, scope });
-        config.send_tls13_tickets = TICKETS;
-        config.max_tls13_tickets = TICKETS_MAX;
+        .map_err(Fault::Settings)?;
+    let mut serving = Serving {
+        begun,
+        certificates: certificates.clone(),
+        alpn: protocols(&termination.alpn),
+        clients,
+        tickets: tickets.cloned(),
+        shared: None,
+    };
+    if !serving.clients.verifier.offer_client_auth() || serving.tickets.is_none() {
+        serving.shared = Some(Arc::new(serving.make()));
     }
-    Ok(Arc::new(config))
+    Ok(serving)
+}
+
+impl Serving {
+    /// What one handshake is to be begun with.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        match &self.shared {
+            Some(shared) => Arc::clone(shared),
+            None => Arc::new(self.make()),
+        }
+    }
+
+    fn make(&self) -> ServerConfig {
+        let holds = Arc::new(Holds::default());
+        let verifier = Noting {
+            verifier: Arc::clone(&self.clients.verifier),
+            lists_until: self.clients.lists_until,
+            holds: Arc::clone(&holds),
+        };
+        let mut config = self
+            .begun
+            .clone()
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(self.certificates.clone());
+        config.alpn_protocols.clone_from(&self.alpn);
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        if let Some(keys) = &self.tickets {
+            let (keys, scope) = (keys.clone(), self.clients.scope);
+            config.ticketer = Arc::new(Ticketer { keys, scope, holds });
+            config.send_tls13_tickets = TICKETS;
+            config.max_tls13_tickets = TICKETS_MAX;
+        }
+        config
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving").finish_non_exhaustive()
+    }
 }
 
 /// Who may be a client.
 struct Clients {
     verifier: Arc<dyn ClientCertVerifier>,
+    /// Until when the lists of revoked certificates hold, seconds since 1970.
+    lists_until: u64,
     /// The rules in short. Another authority, or another list of revoked certificates, makes tickets
     /// of before worthless: a revoked client cannot come back with one.
     scope: Scope,
@@ -67,6 +123,7 @@ impl Clients {
         match auth {
             ClientAuth::Off => Ok(Self {
                 verifier: WebPkiClientVerifier::no_client_auth(),
+                lists_until: u64::MAX,
                 scope: Scope::of(b"off", &[]),
             }),
             ClientAuth::Request(ca) => Self::checked(ca, Missing::Allowed, now),
@@ -76,9 +133,9 @@ impl Clients {
 
     fn checked(ca: &ClientCa, missing: Missing, now: UnixTime) -> Result<Self, Fault> {
         let authorities = files::authorities(&ca.ca)?;
-        let revocations = match &ca.crl {
+        let (revocations, lists_until) = match &ca.crl {
             Some(file) => current(file, now)?,
-            None => Vec::new(),
+            None => (Vec::new(), u64::MAX),
         };
         let mut rules: Vec<&[u8]> = authorities.iter().map(AsRef::as_ref).collect();
         // Marks where the authorities end.
@@ -100,7 +157,11 @@ impl Clients {
         let verifier = builder
             .build()
             .map_err(|error| verifier_fault(ca, &error))?;
-        Ok(Self { verifier, scope })
+        Ok(Self {
+            verifier,
+            lists_until,
+            scope,
+        })
     }
 }
 
@@ -134,28 +195,27 @@ impl Scope {
     }
 }
 
-/// The lists of `file`, none of them out of date.
+/// The lists of `file`, none of them out of date, and until when they all hold.
 fn current(
     file: &Path,
     now: UnixTime,
-) -> Result<Vec<CertificateRevocationListDer<'static>>, Fault> {
+) -> Result<(Vec<CertificateRevocationListDer<'static>>, u64), Fault> {
     let lists = files::revocations(file)?;
+    let mut until = u64::MAX;
     for (at, list) in lists.iter().enumerate() {
         let number = at + 1;
-        let wrong = match CertificateRevocationList::from_der(list) {
-            Err(error) => format!("list {number}: {error}"),
-            Ok((_, list)) => match list.next_update() {
-                Some(next)
-                    if next.timestamp() <= i64::try_from(now.as_secs()).unwrap_or(i64::MAX) =>
-                {
-                    format!("list {number} was to be renewed on {next}")
-                }
-                _ => continue,
-            },
-        };
-        return Err(Fault::file(file, Wrong::RevocationList(wrong)));
+        let wrong = |text| Fault::file(file, Wrong::RevocationList(text));
+        let (_, list) = CertificateRevocationList::from_der(list)
+            .map_err(|error| wrong(format!("list {number}: {error}")))?;
+        if let Some(next) = list.next_update() {
+            let due = u64::try_from(next.timestamp()).unwrap_or(0);
+            if due <= now.as_secs() {
+                return Err(wrong(format!("list {number} was to be renewed on {next}")));
+            }
+            until = until.min(due);
+        }
     }
-    Ok(lists)
+    Ok((lists, until))
 }
 
 fn verifier_fault(ca: &ClientCa, error: &VerifierBuilderError) -> Fault {

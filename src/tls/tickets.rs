@@ -7,7 +7,8 @@
 //! rustls leaves it to us that no session begun under one set of rules is resumed under another. So
 //! each [`Ticketer`] has a [`Scope`] that goes into the authentication: whoever asks for client
 //! certificates takes only tickets that were given to clients checked by the same authorities and the
-//! same list of revoked ones.
+//! same list of revoked ones. Each resumed session brings a new ticket, so a ticket also carries until
+//! when the client's certificate [holds](Holds): otherwise a client could come back with one for ever.
 
 use std::fmt;
 use std::path::Path;
@@ -28,6 +29,7 @@ use zeroize::Zeroizing;
 
 use super::fault::{Fault, Needed, Wrong};
 use super::files;
+use super::holds::Holds;
 use crate::base::clock::Instant;
 use crate::config::model::Tickets;
 
@@ -40,6 +42,9 @@ const MAC_BYTES: usize = 32;
 
 /// Before the session: when the ticket was given, seconds since 1970, big-endian.
 const TIME_BYTES: usize = 8;
+
+/// After that: until when what the client has shown holds, likewise.
+const HOLDS_BYTES: usize = 8;
 
 /// Keys of one file; each is one comparison per ticket.
 const FILE_KEYS_MAX: usize = 16;
@@ -91,6 +96,8 @@ pub struct Scope(pub(super) [u8; 32]);
 pub(super) struct Ticketer {
     pub(super) keys: Arc<TicketKeys>,
     pub(super) scope: Scope,
+    /// Of the one client that is met, where clients are checked.
+    pub(super) holds: Arc<Holds>,
 }
 
 impl TicketKeys {
@@ -188,8 +195,10 @@ impl ProducesTickets for Ticketer {
 
     fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
         let ring = self.keys.ring.load();
-        let mut message = Vec::with_capacity(TIME_BYTES + session.len() + IV_BYTES);
+        let length = TIME_BYTES + HOLDS_BYTES + session.len() + IV_BYTES;
+        let mut message = Vec::with_capacity(length);
         message.extend_from_slice(&self.keys.now()?.to_be_bytes());
+        message.extend_from_slice(&self.holds.until().to_be_bytes());
         message.extend_from_slice(session);
         ring.keys.first()?.seal(self.scope, message)
     }
@@ -199,11 +208,17 @@ impl ProducesTickets for Ticketer {
         let (name, sealed) = ticket.split_first_chunk::<NAME_BYTES>()?;
         let key = ring.keys.iter().find(|key| key.name == *name)?;
         let message = key.open(self.scope, sealed)?;
-        let (given, session) = message.split_first_chunk::<TIME_BYTES>()?;
-        let (given, now) = (u64::from_be_bytes(*given), self.keys.now()?);
+        let (given, message) = message.split_first_chunk::<TIME_BYTES>()?;
+        let (until, session) = message.split_first_chunk::<HOLDS_BYTES>()?;
+        let (given, until) = (u64::from_be_bytes(*given), u64::from_be_bytes(*until));
+        let now = self.keys.now()?;
         let fresh = given <= now.saturating_add(CLOCKS_APART_SECONDS)
-            && now.saturating_sub(given) <= self.keys.lifetime.as_secs();
-        fresh.then(|| session.to_vec())
+            && now.saturating_sub(given) <= self.keys.lifetime.as_secs()
+            && now <= until;
+        fresh.then(|| {
+            self.holds.set(until);
+            session.to_vec()
+        })
     }
 }
 

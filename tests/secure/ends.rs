@@ -145,6 +145,44 @@ fn a_stream_that_was_cut_off_is_not_passed_on_as_whole() {
     }
 }
 
+/// The answer is with the kernel, and the client has read little of it yet.
+#[test]
+fn a_client_that_just_leaves_still_gets_its_answer() {
+    Ends::each(
+        |_| {},
+        |mut ends| {
+            ends.say(b"request");
+            let client = SockRef::from(&ends.client.sock);
+            client.set_recv_buffer_size(16 * 1024).unwrap();
+            let answer = vec![5; 1 << 20];
+            ends.backend.write_all(&answer).unwrap();
+            ends.backend.shutdown(Shutdown::Write).unwrap();
+            // The client cannot see that the worker has passed the end on.
+            thread::sleep(Duration::from_millis(300));
+            ends.client.sock.shutdown(Shutdown::Write).unwrap();
+            is_reset(&ends.backend);
+            assert_eq!(read_all(&mut ends.client), answer);
+            let played = ends.ends_with(Reason::Eof, Side::Backend);
+            assert_eq!(played.down, 1 << 20);
+        },
+    );
+}
+
+#[test]
+fn a_stream_that_is_cut_off_after_the_end_of_the_other_is_no_whole_one() {
+    Ends::each(
+        |_| {},
+        |mut ends| {
+            ends.backend.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(read_all(&mut ends.client), b"");
+            ends.say(b"the first half of");
+            ends.client.sock.shutdown(Shutdown::Write).unwrap();
+            is_reset(&ends.backend);
+            ends.ends_with(Reason::TlsTruncated, Side::Client);
+        },
+    );
+}
+
 #[test]
 fn a_bad_record_resets_the_backend_and_is_answered() {
     Ends::each(

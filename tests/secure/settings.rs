@@ -63,7 +63,9 @@ impl Server {
         let default = self.0.default_certificate;
         let index = CertificateIndex::new(vec![loaded], default, clock.clone());
         let keys = TicketKeys::new(&self.0.tickets, Instant::ZERO, clock).unwrap();
-        server(&self.0, &Arc::new(index), keys.as_ref()).unwrap()
+        server(&self.0, &Arc::new(index), keys.as_ref())
+            .unwrap()
+            .config()
     }
 }
 

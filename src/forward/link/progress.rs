@@ -68,6 +68,7 @@ impl Link {
             // Both sockets are closed at once, which says the same in fewer calls.
             return;
         }
+        self.note_said(direction);
         self.note(Ending {
             reason: Reason::Eof,
             side,

@@ -1,12 +1,12 @@
 //! The TLS sessions of a link's two sides.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-use super::{Ending, Link};
+use super::{Direction, Ending, Link};
 use crate::base::reason::{Reason, Side};
 use crate::io::socket::Socket;
 use crate::sys::socket::{reset, send};
@@ -21,6 +21,8 @@ pub(super) struct Secured {
     client: OnceCell<Shared>,
     backend: OnceCell<Shared>,
     fault: OnceCell<SessionFault>,
+    /// Bytes that one side had said when the stream of the other was over.
+    said: Cell<u64>,
 }
 
 /// How far sending what TLS has for its peer has come.
@@ -119,9 +121,27 @@ impl Link {
     }
 
     /// A side to which all has been said has left without a word. The session ends as it would have, but
-    /// the other side must not take what it got for the whole.
-    pub(in crate::forward) fn part(&self) {
-        self.reset_all();
+    /// the other side must not take what it got for the whole. The one that leaves is not reset: some of
+    /// what was said to it may still be on its way.
+    pub(in crate::forward) fn part(&self, side: Side) {
+        match side {
+            Side::Client => self.reset_backend(),
+            Side::Backend => reset(self.client.as_fd()),
+            Side::Us => {}
+        }
+    }
+
+    /// Notes what the destination of a stream that is over has said until now.
+    pub(super) fn note_said(&self, direction: Direction) {
+        if let Some(secured) = self.secured.get() {
+            secured.said.set(self.bytes(direction.reverse()));
+        }
+    }
+
+    /// Whether the source of a stream has said anything since it was told the end of the other one.
+    pub(in crate::forward) fn has_said_more(&self, direction: Direction) -> bool {
+        let secured = self.secured.get();
+        secured.is_some_and(|secured| secured.said.get() < self.bytes(direction))
     }
 
     fn note_fault(&self, reason: Reason, side: Side, fault: SessionFault) {

@@ -294,15 +294,17 @@ impl<'a> Flow<'a> {
 
     /// Ends the session of a stream that was cut short.
     async fn cut_off(&self, cut: Cut) {
-        let link = self.pump.link;
+        let (link, direction) = (self.pump.link, self.pump.direction);
         let (side, fault) = match self.rescue(cut) {
             Cut::Broken(broken) => return link.broken(broken.side, broken.cause),
             Cut::Fault(side, fault) => (side, fault),
         };
         match fault {
             // Many clients just close once all is said to them, and nobody misses their close_notify.
-            SessionFault::Truncated if link.is_finished(self.pump.direction.reverse()) => {
-                link.part();
+            SessionFault::Truncated
+                if link.is_finished(direction.reverse()) && !link.has_said_more(direction) =>
+            {
+                link.part(side);
             }
             SessionFault::Truncated => link.abort(Reason::TlsTruncated, side, fault),
             // Its close_notify would make the stream look whole.

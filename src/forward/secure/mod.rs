@@ -10,7 +10,7 @@
 //! | one side | the other |
 //! |---|---|
 //! | close_notify, or FIN of a plain side | all bytes before it, then close_notify and FIN, or FIN to a plain side; the other direction goes on |
-//! | FIN without close_notify | reset: nobody knows whether the stream was whole; a fault unless all was said to that side |
+//! | FIN without close_notify | reset: nobody knows whether the stream was whole; a fault unless all was said to that side, which has said nothing since |
 //! | reset | reset |
 //! | a record that breaks the rules, or a fatal alert | all bytes before it, then reset; the side to blame gets the alert that is due, and a FIN |
 //! | no room for what it is sent | is not read any more |

@@ -21,7 +21,7 @@ use crate::config::model::{
 use crate::tls::certificates::{Loaded, load};
 use crate::tls::client::{ClientSide, Trust, client};
 use crate::tls::index::CertificateIndex;
-use crate::tls::server::server;
+use crate::tls::server::{Serving, server};
 use crate::tls::tickets::TicketKeys;
 use crate::tls::{ServerConfig, seam::Session};
 
@@ -235,6 +235,11 @@ impl Listener {
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.serving().config()
+    }
+
+    /// What each handshake gets its own settings from.
+    pub(super) fn serving(&self) -> Serving {
         server(&self.termination, &self.index(), self.keys.as_ref()).unwrap()
     }
 }

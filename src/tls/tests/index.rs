@@ -144,7 +144,9 @@ fn certificates_change_under_settings_in_use() {
     );
     let listener = Listener::new(&[&old]).strict();
     let index = listener.index();
-    let config = server(&listener.termination, &index, None).unwrap();
+    let config = server(&listener.termination, &index, None)
+        .unwrap()
+        .config();
     let client = side(&trusting(&directory, &authority));
 
     let first = meet(&config, &client, "a.example").unwrap();

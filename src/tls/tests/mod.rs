@@ -5,6 +5,7 @@ mod certificates;
 mod clients;
 mod faults;
 mod fixtures;
+mod holds;
 mod index;
 mod lent;
 mod remarks;

@@ -24,6 +24,7 @@ fn ticketer(keys: &Arc<TicketKeys>) -> Ticketer {
     Ticketer {
         keys: keys.clone(),
         scope: Scope([0; 32]),
+        holds: Arc::default(),
     }
 }
 
