@@ -329,6 +329,7 @@ fn explained_backends_are_those_that_clients_reach() {
     let pools = Pools::start(&[("one", 5), ("two", 3), ("three", 7)]);
     let ringlane = every_kind_of_route(tls, tcp, &pools);
     let mut random = Random::new(SEED);
+    // Their streams are kept, so that each has an address of its own.
     let mut visits = Vec::new();
     let mut kinds = HashMap::<String, usize>::new();
     for number in 0..CASES {
@@ -344,12 +345,13 @@ fn explained_backends_are_those_that_clients_reach() {
             other => format!("{other:?}"),
         };
         *kinds.entry(kind).or_default() += 1;
-        let client = stream.local_addr().unwrap().to_string();
-        visits.push((client, explanation, what));
+        let _ = stream.shutdown(Shutdown::Both);
+        visits.push((stream, explanation, what));
     }
     let lines = lines(&ringlane, CASES);
-    for (client, explanation, what) in &visits {
-        assert_logged(explanation, &lines[client], what);
+    for (stream, explanation, what) in &visits {
+        let client = stream.local_addr().unwrap().to_string();
+        assert_logged(explanation, &lines[&client], what);
     }
     // Every backend of the first tiers, every way of being refused.
     assert_eq!(kinds.len(), 4 + 3 + 4 + 2, "{kinds:?}");
@@ -462,6 +464,7 @@ fn captured_hellos_meet_what_is_explained() {
     files.extend(["http", "cut", "alert", "twice"].map(|it| directory.join(format!("{it}.bin"))));
     files.sort();
     let mut met = HashMap::<String, usize>::new();
+    // Their streams are kept, so that each has an address of its own.
     let mut visits = Vec::new();
     for file in &files {
         let source: SocketAddr = "127.3.2.1:0".parse().unwrap();
@@ -477,12 +480,12 @@ fn captured_hellos_meet_what_is_explained() {
         let what = file.display().to_string();
         assert_eq!(seen, foretold(&explanation), "{what}\n{explanation:#}");
         *met.entry(format!("{seen:?}")).or_default() += 1;
-        visits.push((stream.local_addr().unwrap(), explanation, what));
         let _ = stream.shutdown(Shutdown::Both);
+        visits.push((stream, explanation, what));
     }
     let lines = lines(&ringlane, files.len());
-    for (client, explanation, what) in &visits {
-        let line = &lines[&client.to_string()];
+    for (stream, explanation, what) in &visits {
+        let line = &lines[&stream.local_addr().unwrap().to_string()];
         assert_logged(explanation, line, what);
         let asking = &explanation["client"];
         assert_eq!(asking["name"], line["sni"], "{what}");
