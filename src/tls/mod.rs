@@ -11,12 +11,14 @@
 //! renegotiation.
 
 mod alert;
+mod beginning;
 pub mod certificates;
 pub mod client;
 mod coverage;
 mod fault;
 mod files;
 pub mod index;
+mod last_word;
 pub mod live;
 mod load;
 mod negotiated;
@@ -24,6 +26,7 @@ mod ocsp;
 pub mod peer;
 pub mod rate;
 pub mod rehearsal;
+mod sealing;
 pub mod seam;
 pub mod server;
 mod session_fault;
@@ -31,6 +34,7 @@ mod sessions;
 pub mod store;
 pub mod tickets;
 mod watch;
+mod wear;
 
 #[cfg(test)]
 mod tests;
@@ -75,7 +79,7 @@ const SUITES: [SupportedCipherSuite; 9] = [
 fn provider() -> &'static Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
         Arc::new(CryptoProvider {
-            cipher_suites: SUITES.to_vec(),
+            cipher_suites: SUITES.into_iter().map(sealing::yielding).collect(),
             kx_groups: GROUPS.to_vec(),
             ..aws_lc_rs::default_provider()
         })

@@ -67,13 +67,18 @@ use std::sync::Arc;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
     AlertDescription, ClientConfig, ClientConnection, Connection, Error, InvalidMessage,
-    ServerConfig, ServerConnection, SupportedCipherSuite,
+    ServerConfig, ServerConnection,
 };
 
 pub use super::alert::UNRECOGNIZED_NAME;
+use super::alert::{self, Circumstances};
+use super::beginning::{Beginning, Newest};
+use super::last_word::last_word;
 pub use super::negotiated::Negotiated;
+use super::peer;
+use super::sealing::{self, Withheld};
 pub use super::session_fault::SessionFault;
-use super::{alert, peer};
+use super::wear::records_max;
 
 /// What rustls takes in at once, bytes. It lists the plaintext of each record, and the list keeps the
 /// length it once had: a peer that sends records of one byte makes it 6 KiB long, but no longer.
@@ -81,10 +86,6 @@ const STEP_BYTES: usize = 4096;
 
 /// The most plaintext of a record (RFC 8446 §5.1).
 const RECORD_BYTES_MAX: usize = 16 * 1024;
-
-/// Records that rustls may send by itself under the keys of a TLS 1.2 session: one Finished, a few
-/// alerts, and a refusal of each renegotiation.
-const RECORDS_OF_ITS_OWN: u64 = 1024;
 
 /// One side of a TLS connection.
 #[derive(Debug)]
@@ -97,27 +98,18 @@ pub struct Session {
     /// Records that can still be sealed with the keys there are; only counted where keys cannot
     /// change, that is below TLS 1.3.
     records_left: u64,
+    newest: Newest,
     beginning: Beginning,
     last: Option<Box<Last>>,
-}
-
-/// How the peer's stream began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beginning {
-    /// It has not.
-    Awaited,
-    /// As others do.
-    Usual,
-    /// With a ClientHello of a version that nobody should speak any more.
-    Old,
 }
 
 /// What is left of a session after a fault.
 #[derive(Debug)]
 struct Last {
     fault: SessionFault,
-    /// Bytes for the peer that rustls has no more, the alert with them; only after a fault in the
-    /// handshake.
+    /// The alert that the peer gets.
+    alert: Option<AlertDescription>,
+    /// Bytes for the peer that rustls has no more, the alert with them.
     unsent: Vec<u8>,
 }
 
@@ -126,6 +118,12 @@ impl Session {
     pub fn server(config: &Arc<ServerConfig>) -> Result<Self, SessionFault> {
         let connection = ServerConnection::new(config.clone())?;
         Ok(Self::new(Connection::Server(connection)))
+    }
+
+    /// The newest version that the settings allow: a client that should have asked for it, and did not
+    /// on purpose, is refused.
+    pub(super) const fn set_newest(&mut self, newest: Newest) {
+        self.newest = newest;
     }
 
     /// The side that talks to a server called `name`; its first bytes are ready at once.
@@ -146,6 +144,7 @@ impl Session {
             peer_closed: false,
             closed: false,
             records_left: u64::MAX,
+            newest: Newest::Unknown,
             beginning: Beginning::Awaited,
             last: None,
         }
@@ -201,10 +200,10 @@ impl Session {
                 break;
             }
             if self.beginning == Beginning::Awaited {
-                self.beginning = match alert::is_old_hello(incoming) {
-                    true => Beginning::Old,
-                    false => Beginning::Usual,
-                };
+                self.beginning = Beginning::of(incoming);
+                if let Some(alert) = self.beginning.refusal(self.newest) {
+                    return Err(self.refuse(alert));
+                }
             }
             let (mut step, _) = incoming.split_at(incoming.len().min(STEP_BYTES));
             // Of its errors only the full buffer of a handshake message can come up here: a slice
@@ -221,7 +220,8 @@ impl Session {
 
     fn take_in(&mut self) -> Result<(), SessionFault> {
         let was_handshaking = self.connection.is_handshaking();
-        let state = match self.connection.process_new_packets() {
+        let process = || self.connection.process_new_packets();
+        let state = match sealing::withholding(Withheld::Fatal, process) {
             Ok(state) => state,
             Err(error) => return Err(self.fail(error)),
         };
@@ -237,31 +237,48 @@ impl Session {
 
     /// Ends the session, and sees to it that a peer that is refused gets the alert that is due.
     fn fail(&mut self, error: Error) -> SessionFault {
-        let mut unsent = Vec::new();
-        let mut due = None;
-        if self.connection.is_handshaking() {
-            while self.connection.wants_write() {
-                let written = self.connection.write_tls(&mut unsent);
-                debug_assert!(written.is_ok(), "a Vec takes all");
-            }
-            let circumstances = alert::Circumstances {
-                version: self.connection.protocol_version(),
-                old_client: self.beginning == Beginning::Old,
-            };
-            due = alert::amend(&mut unsent, &error, circumstances);
-        }
-        let fault = match (&error, due) {
+        let circumstances = Circumstances {
+            version: self.connection.protocol_version(),
+            beginning: self.beginning,
+        };
+        let (unsent, alert) = last_word(&mut self.connection, &error, circumstances);
+        let fault = match (&error, alert) {
             (Error::General(_), Some(AlertDescription::UnrecognisedName)) => {
                 SessionFault::UnknownName
             }
             _ => error.into(),
         };
+        self.end(fault, alert, unsent)
+    }
+
+    /// Ends the session before rustls sees anything of it.
+    fn refuse(&mut self, alert: AlertDescription) -> SessionFault {
+        let what = match alert {
+            AlertDescription::InappropriateFallback => "an older version than both sides speak",
+            _ => "a renegotiation without a session",
+        };
+        let fault = SessionFault::Incompatible(Error::General(what.to_owned()));
+        self.end(fault, Some(alert), alert::record(alert).to_vec())
+    }
+
+    fn end(
+        &mut self,
+        fault: SessionFault,
+        alert: Option<AlertDescription>,
+        unsent: Vec<u8>,
+    ) -> SessionFault {
         let kept = fault.clone();
         self.last = Some(Box::new(Last {
             fault: kept,
+            alert,
             unsent,
         }));
         fault
+    }
+
+    /// The alert that the peer gets after a fault, if one is due.
+    pub fn alert(&self) -> Option<u8> {
+        self.last.as_ref()?.alert.map(u8::from)
     }
 
     /// Plaintext from the peer that is ready, at most a record of it; `None`: nothing is.
@@ -371,18 +388,6 @@ impl Session {
     /// The common name of the certificate that the peer showed.
     pub fn peer_common_name(&self) -> Option<String> {
         self.peer_certificate().and_then(peer::common_name)
-    }
-}
-
-/// How many records can be sealed with the keys of a session whose handshake is over.
-fn records_max(connection: &Connection) -> u64 {
-    match connection.negotiated_cipher_suite() {
-        Some(SupportedCipherSuite::Tls12(suite)) => {
-            let limit = suite.common.confidentiality_limit;
-            limit.saturating_sub(RECORDS_OF_ITS_OWN)
-        }
-        // rustls changes the keys in time.
-        _ => u64::MAX,
     }
 }
 
