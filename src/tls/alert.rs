@@ -42,7 +42,9 @@ pub(super) fn instead_of(
     circumstances: Circumstances,
 ) -> AlertDescription {
     use AlertDescription as Alert;
-    use InvalidMessage::{InvalidContentType, MessageTooLarge, UnknownProtocolVersion};
+    use InvalidMessage::{
+        InvalidContentType, MessageTooLarge, MissingData, UnknownProtocolVersion,
+    };
     use PeerIncompatible::{
         KeyShareExtensionRequired, NoKxGroupsInCommon, SignatureAlgorithmsExtensionRequired,
     };
@@ -51,6 +53,10 @@ pub(super) fn instead_of(
     match (error, said) {
         // RFC 8446 §5: an unexpected record type.
         (Error::InvalidMessage(InvalidContentType), Alert::DecodeError) => Alert::UnexpectedMessage,
+        // RFC 8446 §5.4: an alert of no bytes.
+        (Error::InvalidMessage(MissingData("AlertLevel")), Alert::DecodeError) => {
+            Alert::UnexpectedMessage
+        }
         // RFC 8446 §5.1: a record longer than one may be.
         (Error::InvalidMessage(MessageTooLarge), Alert::DecodeError) => Alert::RecordOverflow,
         (Error::InvalidMessage(UnknownProtocolVersion), Alert::DecodeError) => {
@@ -102,6 +108,8 @@ pub(super) fn where_none_was_said(error: &Error) -> Option<AlertDescription> {
         // Messages of the handshake with others in between, and floods of what is worth nothing.
         Error::PeerMisbehaved(_) => Some(Alert::UnexpectedMessage),
         Error::PeerIncompatible(_) => Some(Alert::HandshakeFailure),
+        // The certificate's key can make no signature that the client understands.
+        Error::General(_) => Some(Alert::HandshakeFailure),
         _ => Some(Alert::InternalError),
     }
 }

@@ -69,8 +69,7 @@ impl Beginning {
         }
     }
 
-    /// The alert for a client that is not to be answered further, by a server that speaks TLS 1.2 as
-    /// its newest version if not `TLS 1.3`.
+    /// The alert for a client that is not to be answered further.
     pub(super) fn refusal(self, newest: Newest) -> Option<AlertDescription> {
         match self {
             // RFC 7507 §3.

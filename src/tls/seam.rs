@@ -268,11 +268,12 @@ impl Session {
         unsent: Vec<u8>,
     ) -> SessionFault {
         let kept = fault.clone();
-        self.last = Some(Box::new(Last {
+        let last = Last {
             fault: kept,
             alert,
             unsent,
-        }));
+        };
+        self.last = Some(Box::new(last));
         fault
     }
 
