@@ -267,13 +267,11 @@ impl Session {
         alert: Option<AlertDescription>,
         unsent: Vec<u8>,
     ) -> SessionFault {
-        let kept = fault.clone();
-        let last = Last {
-            fault: kept,
+        self.last = Some(Box::new(Last {
+            fault: fault.clone(),
             alert,
             unsent,
-        };
-        self.last = Some(Box::new(last));
+        }));
         fault
     }
 

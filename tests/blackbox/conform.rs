@@ -166,9 +166,11 @@ fn start() -> (Ringlane, SocketAddr, Authority) {
     (Ringlane::start(&configuration), front, authority)
 }
 
-/// First bytes of a client, and the alert for them.
-fn beginnings() -> Vec<(&'static str, Vec<u8>, u8)> {
-    let (old, new) = (Hello::tls12, Hello::tls13);
+/// What clients do, their first bytes, and the alert for them.
+type Beginnings = Vec<(&'static str, Vec<u8>, u8)>;
+
+/// Records that are none, or not in their place.
+fn records() -> Beginnings {
     let long = |length: u16| [&[22, 3, 1][..], &length.to_be_bytes(), &[1; 9]].concat();
     vec![
         ("no type of record", record(24, b"what"), UNEXPECTED_MESSAGE),
@@ -192,6 +194,13 @@ fn beginnings() -> Vec<(&'static str, Vec<u8>, u8)> {
             record(22, &message(2, &[0; 40])),
             UNEXPECTED_MESSAGE,
         ),
+    ]
+}
+
+/// Hellos that cannot be read, or are of no version that there is.
+fn versions() -> Beginnings {
+    let (old, new) = (Hello::tls12, Hello::tls13);
+    vec![
         ("empty hello", record(22, &message(1, b"")), DECODE_ERROR),
         (
             "two hellos",
@@ -220,6 +229,13 @@ fn beginnings() -> Vec<(&'static str, Vec<u8>, u8)> {
             new().with(43, &[0]).record(),
             DECODE_ERROR,
         ),
+    ]
+}
+
+/// Hellos with a value that is forbidden, or nothing to agree on.
+fn values() -> Beginnings {
+    let (old, new) = (Hello::tls12, Hello::tls13);
+    vec![
         (
             "ciphers unknown",
             old().ciphers(&[0x2f, 0x1301]).record(),
@@ -280,6 +296,13 @@ fn beginnings() -> Vec<(&'static str, Vec<u8>, u8)> {
             old().with(16, &[0, 1, 0]).record(),
             DECODE_ERROR,
         ),
+    ]
+}
+
+/// Hellos with lists that are wrong, or that lack one.
+fn lists() -> Beginnings {
+    let (old, new) = (Hello::tls12, Hello::tls13);
+    vec![
         (
             "groups unknown",
             old().with(10, &[0, 2, 1, 0]).record(),
@@ -332,7 +355,7 @@ fn beginnings() -> Vec<(&'static str, Vec<u8>, u8)> {
 #[test]
 fn a_bad_beginning_gets_its_alert_and_an_orderly_end() {
     let (ringlane, front, _authority) = start();
-    for (what, bytes, expected) in beginnings() {
+    for (what, bytes, expected) in [records(), versions(), values(), lists()].concat() {
         let mut socket = connect(front);
         socket.write_all(&bytes).unwrap();
         let answer = answer(&socket);
