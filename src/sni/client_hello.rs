@@ -96,6 +96,14 @@ impl<'b> ClientHello<'b> {
         std::iter::from_fn(move || extension(&mut list).ok().map(|(kind, _)| kind))
     }
 
+    /// The body of the extension of this type.
+    pub fn extension(&self, wanted: u16) -> Option<&[u8]> {
+        let mut list = Reader::new(self.part(self.parts.extensions));
+        let mut all = std::iter::from_fn(|| extension(&mut list).ok());
+        let (_, body) = all.find(|(kind, _)| *kind == wanted)?;
+        Some(body.rest())
+    }
+
     /// The signature algorithms in their order, GREASE among them.
     pub fn signature_algorithms(&self) -> impl Iterator<Item = u16> {
         self.numbers(self.parts.signature_algorithms)

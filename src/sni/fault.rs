@@ -98,6 +98,8 @@ pub enum Alert {
     IllegalParameter = 47,
     /// A message that cannot be read.
     DecodeError = 50,
+    /// A version that nobody should speak any more.
+    ProtocolVersion = 70,
     /// No route for the server name (RFC 6066 §3).
     UnrecognizedName = 112,
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::client_hello::ClientHello;
-use super::fault::Fault;
+use super::fault::{Alert, Fault};
 
 /// Type, version and length (RFC 8446 §5.1).
 const RECORD_HEADER_BYTES: usize = 5;
@@ -83,6 +83,21 @@ fn opening<'b>(bytes: &[u8]) -> Option<Sniff<'b>> {
             ..,
         ] => Some(Sniff::Bad(Fault::ForeignRecord)),
         _ => Some(Sniff::NotTls),
+    }
+}
+
+/// What a server that speaks nothing but TLS answers to bytes that are [`Sniff::NotTls`]: an alert if
+/// they look like a record all the same, of a type that there is not or of a version of long ago.
+pub fn answer_to_stranger(bytes: &[u8]) -> Option<Alert> {
+    match *bytes {
+        // RFC 8446 §5.
+        [_, MAJOR_VERSION, 0..=4, ..] => Some(Alert::UnexpectedMessage),
+        // Another major version, and the ClientHello of SSL 2 (RFC 5246 Appendix E.2), which may well
+        // offer TLS.
+        [HANDSHAKE, 0..=9, ..] | [0x80..=0xff, _, CLIENT_HELLO, 0 | MAJOR_VERSION, ..] => {
+            Some(Alert::ProtocolVersion)
+        }
+        _ => None,
     }
 }
 

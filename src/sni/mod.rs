@@ -18,7 +18,7 @@ mod server_name;
 
 pub use client_hello::{ClientHello, is_grease};
 pub use fault::{Alert, Fault, Field};
-pub use hello::{Sniff, sniff};
+pub use hello::{Sniff, answer_to_stranger, sniff};
 pub use index::NameIndex;
 pub use ja4::ja4;
 pub use server_name::name_asked;

@@ -8,14 +8,16 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
+use super::beginning::Newest;
 use super::certificates::Loaded;
 use super::client::{self, ClientSide};
 use super::fault::Fault;
 use super::index::CertificateIndex;
 use super::rate::SourceRate;
+use super::seam::{Session, SessionFault};
 use super::server::{self, Serving};
 use super::tickets::TicketKeys;
-use crate::config::model::{PoolSni, PoolTls, Termination};
+use crate::config::model::{PoolSni, PoolTls, Termination, TlsVersion};
 
 /// Everything about TLS of one configuration, by the names of listeners and pools.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +85,19 @@ impl Terminating {
             tickets,
             serving: ArcSwap::from_pointee(serving),
         })
+    }
+
+    /// A session with a client that has just come.
+    ///
+    /// # Errors
+    /// Our side: the time or random numbers.
+    pub fn session(&self) -> Result<Session, SessionFault> {
+        let mut session = Session::server(&self.config())?;
+        session.set_newest(match self.settings.max_version {
+            TlsVersion::Tls12 => Newest::Tls12,
+            TlsVersion::Tls13 => Newest::Tls13,
+        });
+        Ok(session)
     }
 
     /// What one handshake is to be begun with, now.

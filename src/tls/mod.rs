@@ -11,6 +11,7 @@
 //! renegotiation.
 
 mod alert;
+mod beginning;
 pub mod certificates;
 pub mod client;
 mod coverage;
@@ -19,6 +20,7 @@ mod fault;
 mod files;
 mod holds;
 pub mod index;
+mod last_word;
 pub mod live;
 mod load;
 mod negotiated;
@@ -26,6 +28,7 @@ mod ocsp;
 pub mod peer;
 pub mod rate;
 pub mod rehearsal;
+mod sealing;
 pub mod seam;
 pub mod server;
 mod session_fault;
@@ -33,6 +36,7 @@ mod sessions;
 pub mod store;
 pub mod tickets;
 mod watch;
+mod wear;
 
 #[cfg(test)]
 mod tests;
@@ -77,7 +81,7 @@ const SUITES: [SupportedCipherSuite; 9] = [
 fn provider() -> &'static Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
         Arc::new(CryptoProvider {
-            cipher_suites: SUITES.to_vec(),
+            cipher_suites: SUITES.into_iter().map(sealing::yielding).collect(),
             kx_groups: GROUPS.to_vec(),
             ..aws_lc_rs::default_provider()
         })

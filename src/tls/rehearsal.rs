@@ -4,7 +4,7 @@ use super::live::Terminating;
 use super::seam::{Session, SessionFault};
 use super::{ServerName, protocols, provider, versions};
 use crate::config::model::TlsVersion;
-use rustls::{AlertDescription, ClientConfig, Error, RootCertStore};
+use rustls::{ClientConfig, Error, RootCertStore};
 use std::sync::Arc;
 
 /// A client that is sent away during the handshake.
@@ -21,22 +21,12 @@ pub struct Refusal {
 /// # Errors
 /// The listener would not go on with the handshake.
 pub fn answer(terminating: &Terminating, hello: &[u8]) -> Result<(), Refusal> {
-    let mut session =
-        Session::server(&terminating.config()).map_err(|fault| Refusal { fault, alert: None })?;
+    let session = terminating.session();
+    let mut session = session.map_err(|fault| Refusal { fault, alert: None })?;
     let Err(fault) = session.decrypt(&mut hello.to_vec(), &mut Vec::new()) else {
         return Ok(());
     };
-    let mut answer = Vec::new();
-    while session.wants_write() && session.write_into(&mut answer).is_ok_and(|sent| sent > 0) {}
-    let alert = match (answer.last_chunk(), &fault) {
-        // A fatal alert that is not sealed (RFC 8446 §6).
-        (Some([21, 3, _, 0, 2, 2, number]), _) => Some(*number),
-        // TLS 1.3 finds this out when it seals already (RFC 7301 §3.2).
-        (_, SessionFault::Incompatible(Error::NoApplicationProtocol)) => {
-            Some(AlertDescription::NoApplicationProtocol.into())
-        }
-        _ => None,
-    };
+    let alert = session.alert();
     Err(Refusal { fault, alert })
 }
 

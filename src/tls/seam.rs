@@ -50,21 +50,24 @@
 //!   negotiated.
 
 use std::io::{self, Write};
+use std::mem;
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
-use rustls::{
-    AlertDescription, ClientConfig, CommonState, Error, InvalidMessage, ServerConfig,
-    SupportedCipherSuite,
-};
+use rustls::{AlertDescription, ClientConfig, Error, InvalidMessage, ServerConfig};
 
 pub use super::alert::UNRECOGNIZED_NAME;
-use super::engine::{Engine, Taken, Unsealed};
+use super::alert::{self, Circumstances, Sends};
+use super::beginning::{Beginning, Newest};
+use super::engine::{Engine, Unsealed};
+use super::last_word::last_word;
 pub use super::negotiated::Negotiated;
+use super::peer;
+use super::sealing::{self, Withheld};
 pub use super::session_fault::SessionFault;
-use super::{alert, peer};
+use super::wear::records_max;
 
 /// The most that is kept of a record or of a handshake message that is not whole yet, bytes: a message
 /// of 64 KiB, in records as large as peers make them. One that comes in tiny records is refused before.
@@ -79,10 +82,6 @@ const RECORD_BYTES_MAX: usize = 16 * 1024;
 /// Room beside the plaintext that a record takes, bytes, for every cipher there is; and room for a change
 /// of keys.
 const SEAL_BYTES: usize = 64;
-
-/// Records that rustls may send by itself under the keys of a TLS 1.2 session: one Finished, a few
-/// alerts, and a refusal of each renegotiation.
-const RECORDS_OF_ITS_OWN: u64 = 1024;
 
 /// What a buffer must hold for so much plaintext when it is sealed, bytes.
 pub const fn sealed_bytes(plain: usize) -> usize {
@@ -103,19 +102,17 @@ pub struct Session {
     /// Records that can still be sealed with the keys there are; only counted where keys cannot
     /// change, that is below TLS 1.3.
     records_left: u64,
+    sends: Sends,
+    newest: Newest,
     beginning: Beginning,
-    fault: Option<Box<SessionFault>>,
+    last: Option<Box<Last>>,
 }
 
-/// How the peer's stream began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beginning {
-    /// It has not.
-    Awaited,
-    /// As others do.
-    Usual,
-    /// With a ClientHello of a version that nobody should speak any more.
-    Old,
+/// What is left of a session after a fault.
+struct Last {
+    fault: SessionFault,
+    /// The alert that the peer gets.
+    alert: Option<AlertDescription>,
 }
 
 impl Session {
@@ -145,9 +142,17 @@ impl Session {
             peer_closed: false,
             closed: false,
             records_left: u64::MAX,
+            sends: Sends::InTheClear,
+            newest: Newest::Unknown,
             beginning: Beginning::Awaited,
-            fault: None,
+            last: None,
         }
+    }
+
+    /// The newest version that the settings allow: a client that should have asked for it, and did not
+    /// on purpose, is refused.
+    pub(super) const fn set_newest(&mut self, newest: Newest) {
+        self.newest = newest;
     }
 
     /// Takes bytes from the peer, which are changed, and appends the plaintext in them to `plain`: at most
@@ -157,33 +162,40 @@ impl Session {
         incoming: &mut [u8],
         plain: &mut Vec<u8>,
     ) -> Result<(), SessionFault> {
-        if let Some(fault) = &self.fault {
-            return Err(fault.as_ref().clone());
-        }
+        self.check()?;
         if self.beginning == Beginning::Awaited && !incoming.is_empty() {
-            self.beginning = match alert::is_old_hello(incoming) {
-                true => Beginning::Old,
-                false => Beginning::Usual,
-            };
+            self.beginning = Beginning::of(incoming);
+            if let Some(alert) = self.beginning.refusal(self.newest) {
+                return Err(self.refuse(alert));
+            }
         }
         let mut rest = incoming;
         while !rest.is_empty() && !self.peer_closed {
-            if self.held.is_empty() {
-                self.tail = last_record(rest);
-                let taken = self.engine.take_in(rest, plain, &mut self.unsent);
-                self.tail = self.tail.saturating_sub(taken.bytes);
-                self.held
-                    .extend_from_slice(rest.get(taken.bytes..).unwrap_or_default());
-                rest = &mut [];
-                self.note(taken)?;
-            } else {
-                let (now, later) = rest.split_at_mut(self.missing().min(rest.len()));
-                self.held.extend_from_slice(now);
-                rest = later;
-                self.take_in_held(plain)?;
-            }
+            rest = match record_bytes(rest) {
+                // Where it is, without a copy.
+                Some(bytes) if self.held.is_empty() && bytes <= rest.len() => {
+                    let (record, later) = rest.split_at_mut(bytes);
+                    let taken = self.take_in(record, 0, plain)?;
+                    self.held
+                        .extend_from_slice(record.get(taken..).unwrap_or_default());
+                    self.tail = self.held.len();
+                    later
+                }
+                _ => {
+                    let (now, later) = rest.split_at_mut(self.missing().min(rest.len()));
+                    self.take_in_held(now, plain)?;
+                    later
+                }
+            };
         }
         Ok(())
+    }
+
+    fn check(&self) -> Result<(), SessionFault> {
+        match &self.last {
+            Some(last) => Err(last.fault.clone()),
+            None => Ok(()),
+        }
     }
 
     /// How many bytes the record needs that is not whole yet, or else its header.
@@ -192,57 +204,100 @@ impl Session {
         record_bytes(begun).unwrap_or(HEADER_BYTES) - begun.len()
     }
 
-    fn take_in_held(&mut self, plain: &mut Vec<u8>) -> Result<(), SessionFault> {
-        let is_whole = record_bytes(self.held.get(self.tail..).unwrap_or_default())
-            .is_some_and(|bytes| self.tail + bytes == self.held.len());
-        if is_whole {
-            self.tail = self.held.len();
-        }
-        let taken = self.engine.take_in(&mut self.held, plain, &mut self.unsent);
-        self.held.drain(..taken.bytes.min(self.held.len()));
-        self.tail = self.tail.saturating_sub(taken.bytes);
-        self.note(taken)
+    /// Takes in what is held with `more` behind it, of one record at the most.
+    fn take_in_held(&mut self, more: &[u8], plain: &mut Vec<u8>) -> Result<(), SessionFault> {
+        self.held.extend_from_slice(more);
+        let is_whole = self.missing() == 0;
+        let mut held = mem::take(&mut self.held);
+        let taken = self.take_in(&mut held, self.tail, plain)?;
+        held.drain(..taken);
+        self.tail = if is_whole {
+            held.len()
+        } else {
+            self.tail - taken.min(self.tail)
+        };
+        self.held = held;
+        Ok(())
     }
 
-    /// Keeps what came of bytes that were taken in.
-    fn note(&mut self, taken: Taken) -> Result<(), SessionFault> {
+    /// Gives `bytes` to rustls, in which a record begins at `tail` that it has not seen; says how many of
+    /// them are over and done with.
+    fn take_in(
+        &mut self,
+        bytes: &mut [u8],
+        tail: usize,
+        plain: &mut Vec<u8>,
+    ) -> Result<usize, SessionFault> {
+        let (engine, unsent) = (&mut self.engine, &mut self.unsent);
+        let take_in = || engine.take_in(bytes, plain, unsent);
+        let taken = sealing::withholding(Withheld::Fatal, take_in);
+        if sealing::sealed() {
+            self.sends = Sends::Sealed;
+        }
         self.peer_closed |= taken.peer_closed;
         if let Err(error) = taken.result {
-            return Err(self.fail(error));
+            let before = bytes.get_mut(taken.bytes..tail).unwrap_or_default();
+            return Err(self.fail(error, before));
         }
         if self.peer_closed {
-            self.held = Vec::new();
-            self.tail = 0;
-        } else if self.held.len() > HELD_BYTES_MAX {
+            return Ok(bytes.len());
+        }
+        if bytes.len() - taken.bytes > HELD_BYTES_MAX {
             let error = Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
-            return Err(self.fail(error));
+            return Err(self.fail(error, bytes.get_mut(taken.bytes..).unwrap_or_default()));
         }
         if self.records_left == u64::MAX && !self.is_handshaking() {
             self.records_left = records_max(self.engine.common());
         }
-        Ok(())
+        Ok(taken.bytes)
     }
 
-    /// Ends the session, and sees to it that a peer that is refused gets the alert that is due.
-    fn fail(&mut self, error: Error) -> SessionFault {
-        self.engine.drain(&mut self.unsent);
-        let mut due = None;
-        if self.is_handshaking() {
-            let circumstances = alert::Circumstances {
-                version: self.engine.common().protocol_version(),
-                old_client: self.beginning == Beginning::Old,
-            };
-            due = alert::amend(&mut self.unsent, &error, circumstances);
-        }
-        let fault = match (&error, due) {
+    /// Ends the session, and sees to it that a peer that is refused gets the alert that is due. `held` is
+    /// what rustls has seen and is not done with.
+    fn fail(&mut self, error: Error, held: &mut [u8]) -> SessionFault {
+        let circumstances = Circumstances {
+            version: self.engine.common().protocol_version(),
+            beginning: self.beginning,
+            sends: self.sends,
+        };
+        let alert = last_word(
+            &mut self.engine,
+            &error,
+            circumstances,
+            (held, &mut self.unsent),
+        );
+        let fault = match (&error, alert) {
             (Error::General(_), Some(AlertDescription::UnrecognisedName)) => {
                 SessionFault::UnknownName
             }
             _ => error.into(),
         };
+        self.end(fault, alert)
+    }
+
+    /// Ends the session before rustls sees anything of it.
+    fn refuse(&mut self, alert: AlertDescription) -> SessionFault {
+        let what = match alert {
+            AlertDescription::InappropriateFallback => "an older version than both sides speak",
+            _ => "a renegotiation without a session",
+        };
+        self.unsent.extend(alert::record(alert));
+        let fault = SessionFault::Incompatible(Error::General(what.to_owned()));
+        self.end(fault, Some(alert))
+    }
+
+    fn end(&mut self, fault: SessionFault, alert: Option<AlertDescription>) -> SessionFault {
         self.held = Vec::new();
-        self.fault = Some(Box::new(fault.clone()));
+        self.last = Some(Box::new(Last {
+            fault: fault.clone(),
+            alert,
+        }));
         fault
+    }
+
+    /// The alert that the peer gets after a fault, if one is due.
+    pub fn alert(&self) -> Option<u8> {
+        self.last.as_ref()?.alert.map(u8::from)
     }
 
     /// Seals `plain` by way of `scratch` and gives it to `sink`; whether that took something. What it did
@@ -254,9 +309,7 @@ impl Session {
         scratch: &mut [u8],
         sink: &mut dyn Write,
     ) -> Result<bool, SessionFault> {
-        if let Some(fault) = &self.fault {
-            return Err(fault.as_ref().clone());
-        }
+        self.check()?;
         let records = plain.len().div_ceil(RECORD_BYTES_MAX) as u64;
         // Below TLS 1.3 rustls drops what it cannot seal any more and only closes the session, so
         // that must never be left to it.
@@ -308,7 +361,7 @@ impl Session {
     /// sending.
     pub fn close(&mut self) {
         self.closed = true;
-        if self.fault.is_none() {
+        if self.last.is_none() {
             self.engine.close(&mut self.held, &mut self.unsent);
         }
     }
@@ -355,34 +408,10 @@ impl Session {
     }
 }
 
-/// Where the last record of `bytes` begins that is not whole, their end if all are.
-fn last_record(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    while let Some(rest) = bytes.get(at..)
-        && let Some(record) = record_bytes(rest)
-        && record <= rest.len()
-    {
-        at += record;
-    }
-    at
-}
-
 /// How long the record is, header and all, that begins so; `None`: its header is not whole.
 fn record_bytes(begun: &[u8]) -> Option<usize> {
     let [_, _, _, high, low] = *begun.first_chunk()?;
     Some(HEADER_BYTES + usize::from(u16::from_be_bytes([high, low])))
-}
-
-/// How many records can be sealed with the keys of a session whose handshake is over.
-fn records_max(common: &CommonState) -> u64 {
-    match common.negotiated_cipher_suite() {
-        Some(SupportedCipherSuite::Tls12(suite)) => {
-            let limit = suite.common.confidentiality_limit;
-            limit.saturating_sub(RECORDS_OF_ITS_OWN)
-        }
-        // rustls changes the keys in time.
-        _ => u64::MAX,
-    }
 }
 
 #[cfg(test)]

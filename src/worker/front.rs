@@ -19,7 +19,7 @@ use crate::snapshot::{Listener, Pool};
 use crate::sys::socket::local_address;
 use crate::tls::live::Terminating;
 use crate::tls::peer::client_names_match;
-use crate::tls::seam::{Session, SessionFault};
+use crate::tls::seam::SessionFault;
 
 /// The client's side of a session.
 #[derive(Clone, Copy)]
@@ -45,7 +45,7 @@ impl Front<'_> {
             record.note(why);
             return Err(self.link.reject(Reason::LimitHandshakes, None));
         }
-        let session = match Session::server(&tls.config()) {
+        let session = match tls.session() {
             Ok(session) => Box::new(session),
             Err(fault) => return Err(self.ours(&fault, record)),
         };

@@ -11,6 +11,7 @@
 mod accept;
 mod balance;
 mod certificates;
+mod conform;
 mod demo;
 mod encrypted;
 mod explain;

@@ -24,7 +24,7 @@ use crate::io::lane::Lane;
 use crate::proxy_protocol::{self, Origin, Read, Tlvs};
 use crate::snapshot::routes::{Entry, Routes};
 use crate::snapshot::{Listener, Routing};
-use crate::sni::{Sniff, ja4, sniff};
+use crate::sni::{Sniff, answer_to_stranger, ja4, sniff};
 use crate::sys::socket::{receive, send};
 use crate::tls::seam::UNRECOGNIZED_NAME;
 
@@ -241,7 +241,12 @@ impl<'a> Reader<'a> {
                 self.farewell(&UNRECOGNIZED_NAME).await;
                 None
             }
-            None => Some("not TLS".to_owned()),
+            None => {
+                if let Some(alert) = answer_to_stranger(&self.bytes) {
+                    self.farewell(&alert.record()).await;
+                }
+                Some("not TLS".to_owned())
+            }
         };
         let mut refused = self.refuse(Reason::NoRoute, why);
         refused.hello = preface.hello.take();

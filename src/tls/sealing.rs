@@ -1,0 +1,227 @@
+//! Cipher suites that leave the choice of a session's last alert to us.
+//!
+//! rustls seals a fatal alert before it says which error it stands for, and for some errors it sends
+//! none. What seals its records comes from the provider of the cryptography, though, which is ours:
+//! during [`withholding`], an alert that ends the session is let out as it is, to be taken off again,
+//! and the [`Pen`] that would have sealed it is kept for the one that is due. Nothing follows such an
+//! alert, so nobody misses the pen; its number and its key have sealed nothing else.
+
+use std::cell::{Cell, RefCell};
+
+use rustls::crypto::CipherSuiteCommon;
+use rustls::crypto::cipher::{
+    AeadKey, Iv, KeyBlockShape, MessageDecrypter, MessageEncrypter, OutboundChunks,
+    OutboundOpaqueMessage, OutboundPlainMessage, PrefixedPayload, Tls12AeadAlgorithm,
+    Tls13AeadAlgorithm, UnsupportedOperationError,
+};
+use rustls::{
+    AlertDescription, ConnectionTrafficSecrets, ContentType, Error, ProtocolVersion,
+    SupportedCipherSuite, Tls12CipherSuite, Tls13CipherSuite,
+};
+
+const FATAL: u8 = 2;
+
+/// Alerts that are to leave unsealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Withheld {
+    /// None: how it is outside of [`withholding`].
+    Nothing,
+    /// Fatal ones.
+    Fatal,
+    /// Any, `close_notify` among them.
+    All,
+}
+
+thread_local! {
+    /// What is withheld by the call under way on this thread.
+    static WITHHELD: Cell<Withheld> = const { Cell::new(Withheld::Nothing) };
+    /// Whether the call has sealed something.
+    static SEALED: Cell<bool> = const { Cell::new(false) };
+    /// What would have sealed the alert that was withheld last.
+    static PEN: RefCell<Option<Pen>> = const { RefCell::new(None) };
+}
+
+/// Calls into rustls, and keeps it from sealing these alerts.
+pub(super) fn withholding<T>(what: Withheld, call: impl FnOnce() -> T) -> T {
+    /// Ends it even if the call panics.
+    struct Until;
+    impl Drop for Until {
+        fn drop(&mut self) {
+            WITHHELD.set(Withheld::Nothing);
+        }
+    }
+    WITHHELD.set(what);
+    SEALED.set(false);
+    let _until = Until;
+    call()
+}
+
+/// Whether the last call sealed something.
+pub(super) fn sealed() -> bool {
+    SEALED.get()
+}
+
+/// What would have sealed the alert that the last call withheld; `None`: it withheld none that was to
+/// be sealed. The alert is at the end of what rustls has to write.
+pub(super) fn kept() -> Option<Pen> {
+    PEN.take()
+}
+
+/// Seals one alert, in the place of the one that was withheld.
+pub(super) struct Pen {
+    inner: Box<dyn MessageEncrypter>,
+    sequence: u64,
+    version: ProtocolVersion,
+}
+
+impl Pen {
+    /// The whole record.
+    pub(super) fn seal(mut self, alert: AlertDescription) -> Result<Vec<u8>, Error> {
+        let alert = [FATAL, alert.into()];
+        let message = OutboundPlainMessage {
+            typ: ContentType::Alert,
+            version: self.version,
+            payload: OutboundChunks::Single(&alert),
+        };
+        let record = self.inner.encrypt(message, self.sequence)?;
+        Ok(record.encode())
+    }
+}
+
+/// The same suite, whose alerts can be withheld. Lives as long as the process: call it once for each.
+pub(super) fn yielding(suite: SupportedCipherSuite) -> SupportedCipherSuite {
+    let common = |common: &CipherSuiteCommon| CipherSuiteCommon {
+        suite: common.suite,
+        hash_provider: common.hash_provider,
+        confidentiality_limit: common.confidentiality_limit,
+    };
+    match suite {
+        SupportedCipherSuite::Tls13(suite) => {
+            SupportedCipherSuite::Tls13(Box::leak(Box::new(Tls13CipherSuite {
+                common: common(&suite.common),
+                hkdf_provider: suite.hkdf_provider,
+                aead_alg: Box::leak(Box::new(New(suite.aead_alg))),
+                quic: None,
+            })))
+        }
+        SupportedCipherSuite::Tls12(suite) => {
+            SupportedCipherSuite::Tls12(Box::leak(Box::new(Tls12CipherSuite {
+                common: common(&suite.common),
+                prf_provider: suite.prf_provider,
+                kx: suite.kx,
+                sign: suite.sign,
+                aead_alg: Box::leak(Box::new(Old(suite.aead_alg))),
+            })))
+        }
+    }
+}
+
+/// The algorithm of a suite of TLS 1.3.
+struct New(&'static dyn Tls13AeadAlgorithm);
+
+impl Tls13AeadAlgorithm for New {
+    fn encrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageEncrypter> {
+        Sealer::over(self.0.encrypter(key, iv))
+    }
+
+    fn decrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageDecrypter> {
+        self.0.decrypter(key, iv)
+    }
+
+    fn key_len(&self) -> usize {
+        self.0.key_len()
+    }
+
+    fn extract_keys(
+        &self,
+        key: AeadKey,
+        iv: Iv,
+    ) -> Result<ConnectionTrafficSecrets, UnsupportedOperationError> {
+        self.0.extract_keys(key, iv)
+    }
+}
+
+/// The algorithm of a suite of TLS 1.2.
+struct Old(&'static dyn Tls12AeadAlgorithm);
+
+impl Tls12AeadAlgorithm for Old {
+    fn encrypter(&self, key: AeadKey, iv: &[u8], extra: &[u8]) -> Box<dyn MessageEncrypter> {
+        Sealer::over(self.0.encrypter(key, iv, extra))
+    }
+
+    fn decrypter(&self, key: AeadKey, iv: &[u8]) -> Box<dyn MessageDecrypter> {
+        self.0.decrypter(key, iv)
+    }
+
+    fn key_block_shape(&self) -> KeyBlockShape {
+        self.0.key_block_shape()
+    }
+
+    fn extract_keys(
+        &self,
+        key: AeadKey,
+        iv: &[u8],
+        explicit: &[u8],
+    ) -> Result<ConnectionTrafficSecrets, UnsupportedOperationError> {
+        self.0.extract_keys(key, iv, explicit)
+    }
+}
+
+struct Sealer {
+    /// `None` after an alert was withheld.
+    inner: Option<Box<dyn MessageEncrypter>>,
+}
+
+impl Sealer {
+    fn over(inner: Box<dyn MessageEncrypter>) -> Box<dyn MessageEncrypter> {
+        Box::new(Self { inner: Some(inner) })
+    }
+}
+
+impl MessageEncrypter for Sealer {
+    fn encrypt(
+        &mut self,
+        message: OutboundPlainMessage<'_>,
+        sequence: u64,
+    ) -> Result<OutboundOpaqueMessage, Error> {
+        if message.typ == ContentType::Alert && is_withheld(&message.payload) {
+            if let Some(inner) = self.inner.take() {
+                PEN.set(Some(Pen {
+                    inner,
+                    sequence,
+                    version: message.version,
+                }));
+            }
+            return Ok(unsealed(&message));
+        }
+        match &mut self.inner {
+            Some(inner) => {
+                SEALED.set(true);
+                inner.encrypt(message, sequence)
+            }
+            // Not reached: the session has ended with the alert.
+            None => Err(Error::EncryptError),
+        }
+    }
+
+    fn encrypted_payload_len(&self, payload_len: usize) -> usize {
+        let inner = self.inner.as_ref();
+        inner.map_or(payload_len, |inner| {
+            inner.encrypted_payload_len(payload_len)
+        })
+    }
+}
+
+fn is_withheld(alert: &OutboundChunks<'_>) -> bool {
+    match WITHHELD.get() {
+        Withheld::Nothing => false,
+        Withheld::Fatal => alert.to_vec().first() == Some(&FATAL),
+        Withheld::All => true,
+    }
+}
+
+fn unsealed(message: &OutboundPlainMessage<'_>) -> OutboundOpaqueMessage {
+    let mut payload = PrefixedPayload::with_capacity(message.payload.len());
+    payload.extend_from_chunks(&message.payload);
+    OutboundOpaqueMessage::new(message.typ, ProtocolVersion::TLSv1_2, payload)
+}
