@@ -69,17 +69,19 @@ impl Beginning {
         }
     }
 
-    /// The alert for a client that is not to be answered further.
-    pub(super) fn refusal(self, newest: Newest) -> Option<AlertDescription> {
+    /// The alert for a client that is not to be answered further, and why.
+    pub(super) fn refusal(self, newest: Newest) -> Option<(AlertDescription, &'static str)> {
         match self {
             // RFC 7507 §3.
-            Self::Fallback if newest == Newest::Tls13 => {
-                Some(AlertDescription::InappropriateFallback)
-            }
+            Self::Fallback if newest == Newest::Tls13 => Some((
+                AlertDescription::InappropriateFallback,
+                "an older version than both sides speak",
+            )),
             // RFC 5746 §3.6.
-            Self::Renegotiating if newest != Newest::Unknown => {
-                Some(AlertDescription::HandshakeFailure)
-            }
+            Self::Renegotiating if newest != Newest::Unknown => Some((
+                AlertDescription::HandshakeFailure,
+                "a renegotiation without a session",
+            )),
             _ => None,
         }
     }

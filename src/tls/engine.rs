@@ -13,6 +13,18 @@ use rustls::unbuffered::{
 };
 use rustls::{CommonState, Error};
 
+/// The most plaintext of a record, bytes (RFC 8446 §5.1).
+pub(super) const RECORD_BYTES_MAX: usize = 16 * 1024;
+
+/// Room beside the plaintext that a record takes, bytes, for every cipher there is; and room for a change
+/// of keys.
+const SEAL_BYTES: usize = 64;
+
+/// What a buffer must hold for so much plaintext when it is sealed, bytes.
+pub const fn sealed_bytes(plain: usize) -> usize {
+    plain + (plain.div_ceil(RECORD_BYTES_MAX) + 1) * SEAL_BYTES
+}
+
 /// Either side's connection.
 pub(super) enum Engine {
     Client(UnbufferedClientConnection),

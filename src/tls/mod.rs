@@ -18,6 +18,7 @@ mod coverage;
 mod engine;
 mod fault;
 mod files;
+mod held;
 mod holds;
 pub mod index;
 mod last_word;

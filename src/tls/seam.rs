@@ -61,7 +61,9 @@ use rustls::{AlertDescription, ClientConfig, Error, InvalidMessage, ServerConfig
 pub use super::alert::UNRECOGNIZED_NAME;
 use super::alert::{self, Circumstances, Sends};
 use super::beginning::{Beginning, Newest};
-use super::engine::{Engine, Unsealed};
+pub use super::engine::sealed_bytes;
+use super::engine::{Engine, RECORD_BYTES_MAX, Unsealed};
+use super::held::{Held, record_bytes};
 use super::last_word::last_word;
 pub use super::negotiated::Negotiated;
 use super::peer;
@@ -73,28 +75,10 @@ use super::wear::records_max;
 /// of 64 KiB, in records as large as peers make them. One that comes in tiny records is refused before.
 pub const HELD_BYTES_MAX: usize = 84 * 1024;
 
-/// The header of a record, bytes (RFC 8446 §5.1).
-const HEADER_BYTES: usize = 5;
-
-/// The most plaintext of a record, bytes (RFC 8446 §5.1).
-const RECORD_BYTES_MAX: usize = 16 * 1024;
-
-/// Room beside the plaintext that a record takes, bytes, for every cipher there is; and room for a change
-/// of keys.
-const SEAL_BYTES: usize = 64;
-
-/// What a buffer must hold for so much plaintext when it is sealed, bytes.
-pub const fn sealed_bytes(plain: usize) -> usize {
-    plain + (plain.div_ceil(RECORD_BYTES_MAX) + 1) * SEAL_BYTES
-}
-
 /// One side of a TLS connection.
 pub struct Session {
     engine: Engine,
-    /// What came of records and handshake messages that are not whole yet.
-    held: Vec<u8>,
-    /// Where the record begins in it that is not whole yet.
-    tail: usize,
+    held: Held,
     /// What waits for the peer's socket.
     unsent: Vec<u8>,
     peer_closed: bool,
@@ -136,8 +120,7 @@ impl Session {
         engine.drain(&mut unsent);
         Self {
             engine,
-            held: Vec::new(),
-            tail: 0,
+            held: Held::default(),
             unsent,
             peer_closed: false,
             closed: false,
@@ -165,8 +148,10 @@ impl Session {
         self.check()?;
         if self.beginning == Beginning::Awaited && !incoming.is_empty() {
             self.beginning = Beginning::of(incoming);
-            if let Some(alert) = self.beginning.refusal(self.newest) {
-                return Err(self.refuse(alert));
+            if let Some((alert, why)) = self.beginning.refusal(self.newest) {
+                self.unsent.extend(alert::record(alert));
+                let error = Error::General(why.to_owned());
+                return Err(self.end(SessionFault::Incompatible(error), Some(alert)));
             }
         }
         let mut rest = incoming;
@@ -176,13 +161,11 @@ impl Session {
                 Some(bytes) if self.held.is_empty() && bytes <= rest.len() => {
                     let (record, later) = rest.split_at_mut(bytes);
                     let taken = self.take_in(record, 0, plain)?;
-                    self.held
-                        .extend_from_slice(record.get(taken..).unwrap_or_default());
-                    self.tail = self.held.len();
+                    self.held.keep_seen(record.get(taken..).unwrap_or_default());
                     later
                 }
                 _ => {
-                    let (now, later) = rest.split_at_mut(self.missing().min(rest.len()));
+                    let (now, later) = rest.split_at_mut(self.held.missing().min(rest.len()));
                     self.take_in_held(now, plain)?;
                     later
                 }
@@ -198,24 +181,12 @@ impl Session {
         }
     }
 
-    /// How many bytes the record needs that is not whole yet, or else its header.
-    fn missing(&self) -> usize {
-        let begun = self.held.get(self.tail..).unwrap_or_default();
-        record_bytes(begun).unwrap_or(HEADER_BYTES) - begun.len()
-    }
-
     /// Takes in what is held with `more` behind it, of one record at the most.
     fn take_in_held(&mut self, more: &[u8], plain: &mut Vec<u8>) -> Result<(), SessionFault> {
-        self.held.extend_from_slice(more);
-        let is_whole = self.missing() == 0;
         let mut held = mem::take(&mut self.held);
-        let taken = self.take_in(&mut held, self.tail, plain)?;
-        held.drain(..taken);
-        self.tail = if is_whole {
-            held.len()
-        } else {
-            self.tail - taken.min(self.tail)
-        };
+        held.bytes.extend_from_slice(more);
+        let taken = self.take_in(&mut held.bytes, held.tail, plain)?;
+        held.forget(taken);
         self.held = held;
         Ok(())
     }
@@ -275,19 +246,8 @@ impl Session {
         self.end(fault, alert)
     }
 
-    /// Ends the session before rustls sees anything of it.
-    fn refuse(&mut self, alert: AlertDescription) -> SessionFault {
-        let what = match alert {
-            AlertDescription::InappropriateFallback => "an older version than both sides speak",
-            _ => "a renegotiation without a session",
-        };
-        self.unsent.extend(alert::record(alert));
-        let fault = SessionFault::Incompatible(Error::General(what.to_owned()));
-        self.end(fault, Some(alert))
-    }
-
     fn end(&mut self, fault: SessionFault, alert: Option<AlertDescription>) -> SessionFault {
-        self.held = Vec::new();
+        self.held = Held::default();
         self.last = Some(Box::new(Last {
             fault: fault.clone(),
             alert,
@@ -317,7 +277,7 @@ impl Session {
             self.close();
             return Err(SessionFault::KeysWornOut);
         }
-        let sealed = match self.engine.encrypt(&mut self.held, plain, scratch) {
+        let sealed = match self.engine.encrypt(&mut self.held.bytes, plain, scratch) {
             Ok(bytes) => scratch.get(..bytes).unwrap_or_default(),
             Err(Unsealed::NoRoom(bytes)) => return self.encrypt(plain, &mut vec![0; bytes], sink),
             Err(Unsealed::NotNow) => {
@@ -362,7 +322,7 @@ impl Session {
     pub fn close(&mut self) {
         self.closed = true;
         if self.last.is_none() {
-            self.engine.close(&mut self.held, &mut self.unsent);
+            self.engine.close(&mut self.held.bytes, &mut self.unsent);
         }
     }
 
@@ -387,9 +347,7 @@ impl Session {
 
     /// Gives memory back before a wait that may be long.
     pub fn rest(&mut self) {
-        if self.held.capacity() > self.held.len() {
-            self.held.shrink_to_fit();
-        }
+        self.held.rest();
     }
 
     /// What both sides agreed on so far.
@@ -408,17 +366,11 @@ impl Session {
     }
 }
 
-/// How long the record is, header and all, that begins so; `None`: its header is not whole.
-fn record_bytes(begun: &[u8]) -> Option<usize> {
-    let [_, _, _, high, low] = *begun.first_chunk()?;
-    Some(HEADER_BYTES + usize::from(u16::from_be_bytes([high, low])))
-}
-
 #[cfg(test)]
 impl Session {
     /// The memory that a rest gives back or needs, bytes.
     pub(super) const fn held(&self) -> usize {
-        self.held.capacity()
+        self.held.bytes.capacity()
     }
 
     pub(super) const fn records_left(&self) -> u64 {
