@@ -19,13 +19,6 @@ const fn numbered(description: u8) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, description]
 }
 
-/// How one side sends its records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sends {
-    InTheClear,
-    Sealed,
-}
-
 /// What an alert depends on beside the error.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances {
@@ -33,8 +26,6 @@ pub(super) struct Circumstances {
     pub(super) version: Option<ProtocolVersion>,
     /// What the peer began with.
     pub(super) beginning: Beginning,
-    /// How our side sends by now.
-    pub(super) sends: Sends,
 }
 
 /// The fatal alert that `unsent` ends in, unless it is sealed.

@@ -2,12 +2,35 @@
 
 use rustls::{AlertDescription, Error};
 
-use super::alert::{self, Circumstances, Sends};
+use super::alert::{self, Circumstances};
 use super::engine::Engine;
-use super::sealing::{self, Withheld};
+use super::sealing::{self, Pen, Withheld};
 
 /// The record of a `close_notify` that is not sealed.
 const CLOSE_NOTIFY: [u8; 7] = [21, 3, 3, 0, 2, 1, 0];
+
+/// How our side of a session speaks, as far as that is known from outside of rustls.
+#[derive(Default)]
+pub(super) struct Voice {
+    /// What we send is sealed.
+    is_sealed: bool,
+    /// What seals it, during the handshake.
+    pen: Option<Pen>,
+}
+
+impl Voice {
+    /// Takes note of what the last call into rustls has changed, in a handshake or after it.
+    pub(super) fn heed(&mut self, is_handshaking: bool) {
+        self.is_sealed |= sealing::sealed();
+        if let Some(pen) = sealing::made() {
+            self.pen = Some(pen);
+        }
+        if !is_handshaking {
+            // It is asked for once it is needed.
+            self.pen = None;
+        }
+    }
+}
 
 /// Appends all that rustls has for the peer after `error` to `unsent`, with the alert that is due at its
 /// end, sealed if need be; says which one that is. `held` is what rustls has seen and is not done with.
@@ -16,6 +39,7 @@ pub(super) fn last_word(
     engine: &mut Engine,
     error: &Error,
     circumstances: Circumstances,
+    voice: &mut Voice,
     (held, unsent): (&mut [u8], &mut Vec<u8>),
 ) -> Option<AlertDescription> {
     let mut pen = sealing::kept();
@@ -30,11 +54,13 @@ pub(super) fn last_word(
     };
     if said.is_some() {
         unsent.truncate(unsent.len() - CLOSE_NOTIFY.len());
-    } else if circumstances.sends == Sends::Sealed {
+    } else if voice.is_sealed && voice.pen.is_some() {
+        pen = voice.pen.take();
+    } else if voice.is_sealed {
         // This shows with what.
         sealing::withholding(Withheld::All, || engine.close(held, unsent));
         pen = sealing::kept();
-        // Otherwise we have said that we are done, or it is too early for such a word.
+        // Otherwise we have said that we are done.
         unsent.truncate(unsent.strip_suffix(&CLOSE_NOTIFY)?.len());
     }
     match pen {

@@ -7,7 +7,10 @@
 //! alert, so nobody misses the pen; its number and its key have sealed nothing else.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use rustls::crypto::CipherSuiteCommon;
 use rustls::crypto::cipher::{
     AeadKey, Iv, KeyBlockShape, MessageDecrypter, MessageEncrypter, OutboundChunks,
@@ -37,6 +40,8 @@ thread_local! {
     static WITHHELD: Cell<Withheld> = const { Cell::new(Withheld::Nothing) };
     /// Whether the call has sealed something.
     static SEALED: Cell<bool> = const { Cell::new(false) };
+    /// What seals with the keys that the call made last.
+    static MADE: RefCell<Option<Pen>> = const { RefCell::new(None) };
     /// What would have sealed the alert that was withheld last.
     static PEN: RefCell<Option<Pen>> = const { RefCell::new(None) };
 }
@@ -52,6 +57,7 @@ pub(super) fn withholding<T>(what: Withheld, call: impl FnOnce() -> T) -> T {
     }
     WITHHELD.set(what);
     SEALED.set(false);
+    MADE.set(None);
     let _until = Until;
     call()
 }
@@ -67,23 +73,32 @@ pub(super) fn kept() -> Option<Pen> {
     PEN.take()
 }
 
-/// Seals one alert, in the place of the one that was withheld.
-pub(super) struct Pen {
-    inner: Box<dyn MessageEncrypter>,
-    sequence: u64,
-    version: ProtocolVersion,
+/// What seals the records of the keys that were made last during the last call, if some were.
+pub(super) fn made() -> Option<Pen> {
+    MADE.take()
+}
+
+/// Can seal one alert, after which nothing more is sealed with these keys.
+pub(super) struct Pen(Arc<Ink>);
+
+/// What seals with one key.
+struct Ink {
+    encrypter: Mutex<Box<dyn MessageEncrypter>>,
+    /// The number of the next record.
+    next: AtomicU64,
 }
 
 impl Pen {
     /// The whole record.
-    pub(super) fn seal(mut self, alert: AlertDescription) -> Result<Vec<u8>, Error> {
+    pub(super) fn seal(self, alert: AlertDescription) -> Result<Vec<u8>, Error> {
         let alert = [FATAL, alert.into()];
         let message = OutboundPlainMessage {
             typ: ContentType::Alert,
-            version: self.version,
+            version: ProtocolVersion::TLSv1_2,
             payload: OutboundChunks::Single(&alert),
         };
-        let record = self.inner.encrypt(message, self.sequence)?;
+        let number = self.0.next.load(Ordering::Relaxed);
+        let record = self.0.encrypter.lock().encrypt(message, number)?;
         Ok(record.encode())
     }
 }
@@ -168,13 +183,26 @@ impl Tls12AeadAlgorithm for Old {
 }
 
 struct Sealer {
-    /// `None` after an alert was withheld.
-    inner: Option<Box<dyn MessageEncrypter>>,
+    ink: Arc<Ink>,
+    /// By how much a record is longer than what it seals, bytes.
+    overhead: usize,
+    /// An alert was withheld, with which the session has ended.
+    has_ended: bool,
 }
 
 impl Sealer {
-    fn over(inner: Box<dyn MessageEncrypter>) -> Box<dyn MessageEncrypter> {
-        Box::new(Self { inner: Some(inner) })
+    fn over(encrypter: Box<dyn MessageEncrypter>) -> Box<dyn MessageEncrypter> {
+        let overhead = encrypter.encrypted_payload_len(0);
+        let ink = Arc::new(Ink {
+            encrypter: Mutex::new(encrypter),
+            next: AtomicU64::new(0),
+        });
+        MADE.set(Some(Pen(Arc::clone(&ink))));
+        Box::new(Self {
+            ink,
+            overhead,
+            has_ended: false,
+        })
     }
 }
 
@@ -185,30 +213,30 @@ impl MessageEncrypter for Sealer {
         sequence: u64,
     ) -> Result<OutboundOpaqueMessage, Error> {
         if message.typ == ContentType::Alert && is_withheld(&message.payload) {
-            if let Some(inner) = self.inner.take() {
-                PEN.set(Some(Pen {
-                    inner,
-                    sequence,
-                    version: message.version,
-                }));
-            }
+            self.has_ended = true;
+            self.ink.next.store(sequence, Ordering::Relaxed);
+            PEN.set(Some(Pen(Arc::clone(&self.ink))));
             return Ok(unsealed(&message));
         }
-        match &mut self.inner {
-            Some(inner) => {
-                SEALED.set(true);
-                inner.encrypt(message, sequence)
-            }
-            // Not reached: the session has ended with the alert.
-            None => Err(Error::EncryptError),
+        if self.has_ended {
+            // Not reached: nothing follows such an alert.
+            return Err(Error::EncryptError);
+        }
+        SEALED.set(true);
+        self.ink.next.store(sequence + 1, Ordering::Relaxed);
+        // Once the handshake is over nobody else has it, and nothing is locked.
+        match Arc::get_mut(&mut self.ink) {
+            Some(ink) => ink.encrypter.get_mut().encrypt(message, sequence),
+            None => self.ink.encrypter.lock().encrypt(message, sequence),
         }
     }
 
     fn encrypted_payload_len(&self, payload_len: usize) -> usize {
-        let inner = self.inner.as_ref();
-        inner.map_or(payload_len, |inner| {
-            inner.encrypted_payload_len(payload_len)
-        })
+        if self.has_ended {
+            payload_len
+        } else {
+            payload_len + self.overhead
+        }
     }
 }
 

@@ -59,12 +59,12 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::{AlertDescription, ClientConfig, Error, InvalidMessage, ServerConfig};
 
 pub use super::alert::UNRECOGNIZED_NAME;
-use super::alert::{self, Circumstances, Sends};
+use super::alert::{self, Circumstances};
 use super::beginning::{Beginning, Newest};
 pub use super::engine::sealed_bytes;
 use super::engine::{Engine, RECORD_BYTES_MAX, Unsealed};
 use super::held::{Held, record_bytes};
-use super::last_word::last_word;
+use super::last_word::{Voice, last_word};
 pub use super::negotiated::Negotiated;
 use super::peer;
 use super::sealing::{self, Withheld};
@@ -86,7 +86,7 @@ pub struct Session {
     /// Records that can still be sealed with the keys there are; only counted where keys cannot
     /// change, that is below TLS 1.3.
     records_left: u64,
-    sends: Sends,
+    voice: Voice,
     newest: Newest,
     beginning: Beginning,
     last: Option<Box<Last>>,
@@ -125,7 +125,7 @@ impl Session {
             peer_closed: false,
             closed: false,
             records_left: u64::MAX,
-            sends: Sends::InTheClear,
+            voice: Voice::default(),
             newest: Newest::Unknown,
             beginning: Beginning::Awaited,
             last: None,
@@ -202,9 +202,7 @@ impl Session {
         let (engine, unsent) = (&mut self.engine, &mut self.unsent);
         let take_in = || engine.take_in(bytes, plain, unsent);
         let taken = sealing::withholding(Withheld::Fatal, take_in);
-        if sealing::sealed() {
-            self.sends = Sends::Sealed;
-        }
+        self.voice.heed(self.engine.common().is_handshaking());
         self.peer_closed |= taken.peer_closed;
         if let Err(error) = taken.result {
             let before = bytes.get_mut(taken.bytes..tail).unwrap_or_default();
@@ -229,13 +227,14 @@ impl Session {
         let circumstances = Circumstances {
             version: self.engine.common().protocol_version(),
             beginning: self.beginning,
-            sends: self.sends,
         };
+        let out = (held, &mut self.unsent);
         let alert = last_word(
             &mut self.engine,
             &error,
             circumstances,
-            (held, &mut self.unsent),
+            &mut self.voice,
+            out,
         );
         let fault = match (&error, alert) {
             (Error::General(_), Some(AlertDescription::UnrecognisedName)) => {
