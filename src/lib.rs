@@ -60,7 +60,7 @@
 //!    client has said; only the last counts as payload.
 //! 4. The handshake with the backend where its pool has `tls`.
 //! 5. [`forward::secure::relay_secured`] where a side speaks TLS with us: direct calls as in the plain relay, through
-//!    two buffers of the worker, with [`tls::seam::Session`] in between. Otherwise the plain relay, which splices.
+//!    three buffers of the worker, with [`tls::seam::Session`] in between. Otherwise the plain relay, which splices.
 //!
 //! Back in `run` the session leaves the wheel, and its [`base::reason::Reason`] is counted and logged,
 //! there and nowhere else. The sockets close as the task ends.
