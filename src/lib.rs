@@ -21,8 +21,8 @@
 //!
 //! **Workers** accept, dial, relay and nothing else. Each has a listening socket of its own for every
 //! address (SO_REUSEPORT; a unix socket is shared), so a connection lives and dies on one core. The
-//! **control thread** does what waits for the outside: signals, host names, the admin server, the
-//! watchdog. It decides nothing; it turns what happens into [`control::Event`]s. The **main thread**
+//! **control thread** does what waits for the outside: signals, host names, health checks, the admin server,
+//! the watchdog. It decides nothing; it turns what happens into [`control::Event`]s. The **main thread**
 //! receives them in [`process`] and is the only one that changes the configuration. They meet in
 //! atomics and bounded channels.
 //!
@@ -82,6 +82,7 @@
 //! | [`tls`] | certificates, tickets, settings of both sides, and TLS itself: bytes in, bytes out |
 //! | [`snapshot`] | everything a session looks up, and the registries of what outlives it |
 //! | [`forward`] | dial, relay, close: the data path |
+//! | [`health`] | which backends are probed when, and what that makes of them |
 //! | [`worker`] | one core: runtime, accepting, sessions |
 //! | [`admin`] | a request in, an answer out; who may change something |
 //! | [`control`] | the control thread |
@@ -89,7 +90,7 @@
 //! | [`cli`] | the commands |
 //!
 //! Only [`worker`], [`io`] and [`forward`] may name monoio; only [`control`] and [`cli`] tokio. Files that
-//! decide (`backend`, `balance`, `proxy_protocol`, `sni`, the validation of `config`, the wheel) name no
+//! decide (`backend`, `balance`, `health`, `proxy_protocol`, `sni`, the validation of `config`, the wheel) name no
 //! runtime, no socket and no clock: they take the time as an argument.
 //!
 //! # Invariants
@@ -102,7 +103,7 @@
 //!   the wait by resetting its socket. There is no `select!` and no `timeout` on a worker.
 //! - **No lock on the data path,** except around two maps, once for each handshake: of sources, where
 //!   `handshake_rate` is set, and of sessions with backends, where whoever would wait goes without. No atomic that
-//!   two workers write except the facts of a backend, a pool's rotation and retry budget, and, once per buffer,
+//!   two workers write except the facts of a backend, a pool's rotation, trickle and retry budget, and, once per buffer,
 //!   the session log's queue.
 //! - **No session edits its snapshot,** and none sees two of them.
 //! - **A rejected configuration changes nothing:** building a snapshot and binding sockets touch no live
@@ -113,7 +114,7 @@
 //! - **Metric labels come from the configuration,** never from clients.
 //! - **A TLS stream that ends without a close_notify never becomes a clean end** for the other side.
 //! - **No worker reads a file,** of TLS or of anything else: it meets finished settings only.
-//! - Not there at all: health checks, HTTP, limits by client other than on handshakes. The configuration
+//! - Not there at all: HTTP, limits by client other than on handshakes. The configuration
 //!   knows their keys and says that they are not supported yet. Early data, renegotiation and TLS below 1.2
 //!   have no keys.
 //!
@@ -205,6 +206,7 @@
 //! | state | written by | read by |
 //! |---|---|---|
 //! | a backend's counts and last failure ([`backend::Backend`]) | workers | balancers, metrics |
+//! | a backend's health ([`backend::State`]) | control thread | balancers, metrics |
 //! | a pool's turns ([`balance::Rotation`]) and retry budget | workers | workers |
 //! | metric cells ([`metrics::Cells`]) and heartbeats | one worker each | control thread, and workers for the number of sessions |
 //! | mailboxes ([`worker::mailbox`]): a channel and an eventfd | main thread | one worker each |
@@ -245,6 +247,8 @@
 //! | gate | one socket that a worker accepts from |
 //! | snapshot | one configuration as tables for sessions; has a version |
 //! | model | one configuration, checked, with every default |
+//! | probe | one health check of one backend |
+//! | up, down | what probes say of a backend; without them it is up |
 //! | registry | finds again what outlives snapshots |
 //! | cells | counters that one worker writes |
 //! | wheel | a worker's sessions by the time of their next visit; in [`balance`], turns by weight |
@@ -260,6 +264,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod forward;
+pub mod health;
 pub mod io;
 pub mod log;
 pub mod manual;

@@ -150,8 +150,10 @@ fn what_the_example_has_commented_out_is_valid() {
         _ => line,
     });
     // What excludes each other, and what some of the keys need.
-    let is_kept =
-        |line: &&str| !line.starts_with("pool = \"web\"  ") && !line.starts_with("backends");
+    let is_kept = |line: &&str| {
+        let left_out = ["pool = \"web\"  ", "backends", "exchange = "];
+        !left_out.iter().any(|beginning| line.starts_with(beginning))
+    };
     let text: Vec<_> = whole.filter(is_kept).collect();
     assert!(text.len() > EXAMPLE.lines().count() - 5);
     let text = text
@@ -159,7 +161,8 @@ fn what_the_example_has_commented_out_is_valid() {
         .replace("\"least_connections\" ", "\"source_hash\" ")
         .replace("terminate = false", "terminate = true")
         .replace("mode = \"off\"", "mode = \"require\"")
-        .replace("receive = \"off\"", "receive = \"require\"");
+        .replace("receive = \"off\"", "receive = \"require\"")
+        .replace("type = \"tcp\"", "type = \"http\"");
     let model = accept(&text).model;
     let all = routes(&model.listeners[0]);
     assert!(all.routes[0].names.sni.len() == 2 && all.termination.is_some());
@@ -293,6 +296,8 @@ balance = "round_robin"
 proxy_protocol = { send = "v2", tlvs = ["crc32c", "alpn", "unique_id", "ssl"], pass = [0x02, 0xea], custom = [{ type = 0xe0, value = "a\nb" }, { type = 0xf7, value = "" }] }
 tls = { ca = "internal.pem", sni = "WWW.internal", certificate = "me.pem", key = "me.key", alpn = ["h2"], min_version = "1.3" }
 backends = ["DB.example.com.:5432", "[fd00::1]:80", "unix:/run/b.sock", "10.0.0.1:80"]
+all_down = "closed"
+health = { type = "http", interval = "1s", timeout = "500ms", rise = 1, fall = 9, address = "10.0.0.7", port = 81, initial = "check", http = { method = "HEAD", path = "/up?a=\"b\"", host = "www.internal:80", status = ["200", "300-399"] } }
 [pool."long name."]
 balance = "source_hash"
 connect = { timeout = "100ms", attempts = 16, total = "1s" }
@@ -300,6 +305,8 @@ retry_budget = "100%"
 proxy_protocol = { send = "v1" }
 source = "10.0.0.9"
 source_hash = { ipv6_prefix = 64 }
+all_down = "open"
+health = { type = "exchange", initial = "down", exchange = { send = '\x00\xffPING"\r\n', expect = '\0\\+' } }
 [[pool."long name.".backend]]
 name = "'one'"
 address = "10.0.0.1:8080"

@@ -3,6 +3,7 @@
 //! These facts live outside the snapshot and are keyed by a stable id, so a reload keeps them
 //! ([`Registry`]). Workers write them as they dial and close; `balance` reads them to choose.
 
+mod health;
 mod registry;
 mod retry_budget;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use crate::base::address::Endpoint;
 use crate::base::clock::Instant;
 
+pub use health::{Probed, State};
 pub use registry::Registry;
 pub use retry_budget::RetryBudget;
 
@@ -49,6 +51,8 @@ pub struct Backend {
     connects_total: AtomicU64,
     /// Like `connects_total`.
     failures_total: AtomicU64,
+    /// What probes say of it; written by the control thread, except at first.
+    health: health::Facts,
 }
 
 impl Backend {
@@ -60,6 +64,7 @@ impl Backend {
             failed_at: AtomicU64::new(0),
             connects_total: AtomicU64::new(0),
             failures_total: AtomicU64::new(0),
+            health: health::Facts::new(),
         }
     }
 

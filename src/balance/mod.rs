@@ -17,6 +17,7 @@ mod random_two;
 mod round_robin;
 mod source_hash;
 mod tier;
+mod trickle;
 mod walk;
 mod wheel;
 
@@ -27,9 +28,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::backend::Backend;
 use crate::base::clock::Instant;
-use crate::config::model::Balance;
+use crate::config::model::{AllDown, Balance};
 
 use tier::Tier;
+use trickle::Trickle;
 pub use walk::Walk;
 
 /// A backend as one pool uses it.
@@ -49,6 +51,8 @@ pub struct Rotation {
     /// Turns taken. Every worker takes turns by adding one, and an addition never gives two of
     /// them the same number, whatever the ordering; no other memory hangs on it.
     turns: AtomicU64,
+    /// Who is let through while all backends are down.
+    trickle: Trickle,
 }
 
 impl Rotation {
@@ -56,6 +60,7 @@ impl Rotation {
     pub const fn new() -> Self {
         Self {
             turns: AtomicU64::new(0),
+            trickle: Trickle::new(),
         }
     }
 
@@ -83,6 +88,8 @@ pub struct Balancer {
     members: Vec<Member>,
     /// Members of weight above 0 by tier, lowest first; no tier is empty.
     tiers: Vec<Tier>,
+    /// What happens once no member of any tier is up.
+    all_down: AllDown,
 }
 
 impl Balancer {
@@ -103,7 +110,15 @@ impl Balancer {
             balance,
             members,
             tiers,
+            all_down: AllDown::default(),
         }
+    }
+
+    /// The same, but for what happens once no member of any tier is up.
+    #[must_use]
+    pub fn with_all_down(mut self, all_down: AllDown) -> Self {
+        self.all_down = all_down;
+        self
     }
 
     /// All members in the file's order, those of weight 0 too.

@@ -58,6 +58,15 @@ pub(super) enum Pass {
     Any,
 }
 
+/// Whom a walk may choose, by what probes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// Members that are up.
+    Up,
+    /// All, since none is up.
+    All,
+}
+
 /// The places that a walk has yielded, each with the index of its tier; small, since every session
 /// holds one while it dials.
 #[derive(Debug, Default)]
@@ -107,6 +116,7 @@ pub(super) struct Candidates<'a> {
     pub(super) index: usize,
     pub(super) tried: &'a Tried,
     pub(super) pass: Pass,
+    pub(super) whom: Whom,
     pub(super) now: Instant,
 }
 
@@ -114,6 +124,7 @@ impl Candidates<'_> {
     pub(super) fn allows(&self, place: usize) -> bool {
         let backend = &self.tier.members[place].backend;
         !self.tried.contains(self.index, place)
+            && (self.whom == Whom::All || backend.is_up())
             && match self.pass {
                 Pass::Fresh => !backend.recently_failed(self.now),
                 Pass::Sound => !backend.has_failed(),

@@ -3,7 +3,7 @@
 use std::iter::FusedIterator;
 use std::sync::Arc;
 
-use super::tier::{Candidates, Pass, Tier, Tried};
+use super::tier::{Candidates, Pass, Tier, Tried, Whom};
 use super::{
     Ask, Balancer, Rotation, first, least_connections, random_two, round_robin, source_hash,
 };
@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::base::clock::Instant;
 use crate::base::limits::CONNECT_ATTEMPTS_MAX;
 use crate::base::random::Random;
-use crate::config::model::Balance;
+use crate::config::model::{AllDown, Balance};
 
 /// Yields each usable backend at most once, best first, and at most [`CONNECT_ATTEMPTS_MAX`] of
 /// them; a lower tier before the next, and after all tiers those that have
@@ -19,6 +19,10 @@ use crate::config::model::Balance;
 ///
 /// A backup comes before a primary that is known to fail: otherwise every session would first try
 /// all primaries that are down, and spend its attempts and the pool's retries on them.
+///
+/// A backend that is [down](Backend::is_up) is not yielded at all while any other is up, of whatever
+/// tier. Where none is, the pool's `all_down` says what happens: nothing is yielded; or everything as if
+/// it were up; or, for one session a second, one backend, each in its turn.
 ///
 /// Each backend is chosen when it is asked for, by the facts of that moment.
 #[derive(Debug)]
@@ -32,6 +36,7 @@ pub struct Walk<'a> {
     random: Random,
     tier: usize,
     pass: Pass,
+    whom: Whom,
     tried: Tried,
     left: usize,
 }
@@ -52,6 +57,7 @@ impl<'a> Walk<'a> {
             random: Random::new(ask.seed),
             tier: 0,
             pass: Pass::Fresh,
+            whom: Whom::Up,
             tried: Tried::default(),
             left: CONNECT_ATTEMPTS_MAX,
         }
@@ -66,6 +72,7 @@ impl<'a> Walk<'a> {
                 Pass::Fresh if !self.tried.is_empty() => Pass::Sound,
                 pass => pass,
             },
+            whom: self.whom,
             now: self.now,
         };
         let random = &mut self.random;
@@ -84,10 +91,31 @@ impl<'a> Walk<'a> {
 
     fn advance(&mut self) {
         self.tier += 1;
-        if self.tier == self.balancer.tiers.len() && self.pass == Pass::Fresh {
-            self.pass = Pass::Any;
-            self.tier = 0;
+        if self.tier < self.balancer.tiers.len() {
+            return;
         }
+        let none_is_up = self.tried.is_empty() && self.whom == Whom::Up;
+        match self.pass {
+            Pass::Fresh => (self.pass, self.tier) = (Pass::Any, 0),
+            _ if none_is_up && self.balancer.all_down == AllDown::Open => {
+                (self.pass, self.whom, self.tier) = (Pass::Fresh, Whom::All, 0);
+            }
+            _ => {}
+        }
+    }
+
+    /// The one backend that a session gets of a pool whose backends are all down.
+    fn trickle(&mut self) -> Option<&'a Arc<Backend>> {
+        self.left = 0;
+        let tiers = &self.balancer.tiers;
+        let count: usize = tiers.iter().map(|tier| tier.members.len()).sum();
+        if count == 0 {
+            return None;
+        }
+        let turn = self.rotation.trickle.pass(self.now)?;
+        let place = usize::try_from(turn % count as u64).ok()?;
+        let mut members = tiers.iter().flat_map(|tier| &tier.members);
+        members.nth(place).map(|member| &member.backend)
     }
 }
 
@@ -108,6 +136,9 @@ impl<'a> Iterator for Walk<'a> {
                 return Some(&tier.members[place].backend);
             }
             self.advance();
+        }
+        if self.left > 0 && self.tried.is_empty() && balancer.all_down == AllDown::Trickle {
+            return self.trickle();
         }
         None
     }

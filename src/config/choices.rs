@@ -1,7 +1,8 @@
 //! The words of the file that stand for variants of the model, each pair once.
 
 use super::model::{
-    Balance, Driver, Format, Level, LogOn, ProxyHeader, ProxyVersion, Relay, StartTls, TlsVersion,
+    AllDown, Balance, Driver, Format, Initial, Level, LogOn, ProxyHeader, ProxyVersion, Relay,
+    StartTls, TlsVersion,
 };
 
 /// `global.driver`
@@ -79,6 +80,23 @@ pub(crate) const TLVS: [(&str, u32); 5] = [
     ("crc32c", 0x03),
 ];
 
+/// `pool.all_down`
+pub(crate) const ALL_DOWNS: [(&str, AllDown); 3] = [
+    ("trickle", AllDown::Trickle),
+    ("open", AllDown::Open),
+    ("closed", AllDown::Closed),
+];
+
+/// `pool.health.initial`
+pub(crate) const INITIALS: [(&str, Initial); 3] = [
+    ("up", Initial::Up),
+    ("down", Initial::Down),
+    ("check", Initial::Check),
+];
+
+/// `pool.health.type`; the model has beside each what it is about.
+pub(crate) const PROBE_WORDS: [&str; 4] = ["tcp", "tls", "http", "exchange"];
+
 pub(crate) const DRIVER_WORDS: [&str; 3] = words(&DRIVERS);
 pub(crate) const LEVEL_WORDS: [&str; 4] = words(&LEVELS);
 pub(crate) const FORMAT_WORDS: [&str; 2] = words(&FORMATS);
@@ -90,6 +108,8 @@ pub(crate) const STARTTLS_WORDS: [&str; 2] = words(&STARTTLS);
 pub(crate) const RECEIVE_WORDS: [&str; 3] = words(&RECEIVES);
 pub(crate) const SEND_WORDS: [&str; 3] = words(&SENDS);
 pub(crate) const TLV_WORDS: [&str; 5] = words(&TLVS);
+pub(crate) const ALL_DOWN_WORDS: [&str; 3] = words(&ALL_DOWNS);
+pub(crate) const INITIAL_WORDS: [&str; 3] = words(&INITIALS);
 
 /// What `word` stands for. The reader has let only words of the table pass; the first is the default.
 pub(crate) fn meaning<T: Copy, const N: usize>(table: &[(&str, T); N], word: &str) -> T {

@@ -1,4 +1,4 @@
-//! The control thread: signals, name resolution, the admin server and the service manager's watchdog.
+//! The control thread: signals, name resolution, health checks, the admin server and the service manager's watchdog.
 //!
 //! One tokio runtime on one thread. It decides nothing about the configuration: it tells the main
 //! thread what happened, as an [`Event`], and does what the main thread asks of [`Control`]. It
@@ -6,6 +6,9 @@
 
 mod directory;
 mod names;
+mod probe;
+mod probe_tls;
+mod prober;
 mod server;
 mod signals;
 
@@ -23,8 +26,10 @@ use crate::admin::socket::AdminSocket;
 use crate::admin::{Reloaded, Surface};
 use crate::base::clock::now_coarse;
 use crate::base::seldom::Seldom;
+use crate::health::Target;
 
 use names::Names;
+use prober::Prober;
 use server::Server;
 use signals::Signals;
 
@@ -89,6 +94,7 @@ enum Command {
         reply: channel::Sender<Resolved>,
     },
     Nameservers(Vec<SocketAddr>),
+    Probe(Vec<Target>),
     Stop,
 }
 
@@ -154,6 +160,11 @@ impl Control {
         self.command(Command::Nameservers(nameservers.to_vec()));
     }
 
+    /// Probes exactly these backends from now on; what is known of those that stay holds on.
+    pub fn probe(&self, targets: Vec<Target>) {
+        self.command(Command::Probe(targets));
+    }
+
     /// Ends the admin server and the thread; responses under way are given a second.
     pub fn stop(mut self) {
         self.join();
@@ -187,6 +198,7 @@ impl Drop for Control {
 const COMMANDS_MAX: usize = 16;
 
 async fn run(mut commands: mpsc::Receiver<Command>, mut names: Names, mut server: Server) {
+    let mut prober = Prober::new();
     loop {
         tokio::select! {
             command = commands.recv() => match command {
@@ -195,9 +207,11 @@ async fn run(mut commands: mpsc::Receiver<Command>, mut names: Names, mut server
                     names.resolve(wanted, within, reply);
                 }
                 Some(Command::Nameservers(nameservers)) => names.set_nameservers(nameservers),
+                Some(Command::Probe(targets)) => prober.set(targets),
                 Some(Command::Stop) | None => break,
             },
             () = names.turn() => {}
+            () = prober.turn() => {}
         }
     }
     server.stop().await;

@@ -165,6 +165,20 @@ pub const BACKEND_CONNECTS: Metric = counter(
     "Attempts to connect to the backend that have ended: ok or failed.",
 );
 
+/// `{pool,backend,result}`
+pub const BACKEND_PROBES: Metric = counter(
+    "ringlane_backend_probes_total",
+    Unit::Count,
+    "Health checks of the backend that have ended: ok or failed.",
+);
+
+/// `{pool,backend}`
+pub const BACKEND_PROBE_SECONDS: Metric = gauge(
+    "ringlane_backend_probe_seconds",
+    Unit::Seconds,
+    "Time that the last health check of the backend took; under other, the longest of them.",
+);
+
 /// `{worker}`
 pub const ACCEPT_PAUSED: Metric = counter(
     "ringlane_accept_paused_total",
@@ -250,7 +264,7 @@ pub const BUILD_INFO: Metric = gauge(
 );
 
 /// Every metric.
-pub const ALL: [Metric; 27] = [
+pub const ALL: [Metric; 29] = [
     ACCEPTED,
     CONNECTIONS,
     CONNECTIONS_ACTIVE,
@@ -266,6 +280,8 @@ pub const ALL: [Metric; 27] = [
     BACKEND_UP,
     BACKEND_CONNECTIONS_ACTIVE,
     BACKEND_CONNECTS,
+    BACKEND_PROBES,
+    BACKEND_PROBE_SECONDS,
     ACCEPT_PAUSED,
     PIPES_REFUSED,
     WORKER_UP,

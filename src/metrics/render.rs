@@ -63,6 +63,19 @@ pub struct BackendFacts {
     pub failures: u64,
     /// Whether it may be tried now.
     pub usable: bool,
+    /// What came of its probes; `None`: there are none.
+    pub probed: Option<Probed>,
+}
+
+/// What a metrics page shows of the probes of a backend.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Probed {
+    /// Probes that found it good.
+    pub passed: u64,
+    /// Probes that did not.
+    pub failed: u64,
+    /// How long the last one took.
+    pub took: Duration,
 }
 
 /// What a metrics page shows of one certificate.
@@ -81,6 +94,7 @@ struct BackendSums {
     connects: u64,
     failures: u64,
     usable: u64,
+    probed: Option<Probed>,
 }
 
 /// The metrics page in Prometheus' text format 0.0.4.
@@ -207,6 +221,14 @@ fn backends(page: &Page, scrape: &Scrape) {
         sum.connects += facts.connects;
         sum.failures += facts.failures;
         sum.usable += u64::from(facts.usable);
+        if let Some(probed) = facts.probed {
+            let before = sum.probed.unwrap_or_default();
+            sum.probed = Some(Probed {
+                passed: before.passed + probed.passed,
+                failed: before.failed + probed.failed,
+                took: before.took.max(probed.took),
+            });
+        }
     }
     for ((pool, backend), sum) in sums {
         let labels = [("pool", pool), ("backend", backend)];
@@ -219,6 +241,14 @@ fn backends(page: &Page, scrape: &Scrape) {
         for (result, count) in [("ok", sum.connects), ("failed", sum.failures)] {
             let labels = [labels[0], labels[1], ("result", result)];
             page.counter(&names::BACKEND_CONNECTS, &labels, count);
+        }
+        if let Some(probed) = sum.probed {
+            for (result, count) in [("ok", probed.passed), ("failed", probed.failed)] {
+                let labels = [labels[0], labels[1], ("result", result)];
+                page.counter(&names::BACKEND_PROBES, &labels, count);
+            }
+            let took = probed.took.as_secs_f64();
+            page.gauge(&names::BACKEND_PROBE_SECONDS, &labels, took);
         }
     }
 }
@@ -347,6 +377,11 @@ mod tests {
             connects: 5,
             failures: 7,
             usable,
+            probed: usable.then(|| Probed {
+                passed: 9,
+                failed: 4,
+                took: Duration::from_millis(12),
+            }),
         }
     }
 
@@ -427,6 +462,9 @@ mod tests {
             "ringlane_backend_up{pool=\"db\",backend=\"a\"} 1",
             "ringlane_backend_up{pool=\"db\",backend=\"b\"} 0",
             "ringlane_backend_connections_active{pool=\"db\",backend=\"a\"} 3",
+            "ringlane_backend_probes_total{pool=\"db\",backend=\"a\",result=\"ok\"} 9",
+            "ringlane_backend_probes_total{pool=\"db\",backend=\"a\",result=\"failed\"} 4",
+            "ringlane_backend_probe_seconds{pool=\"db\",backend=\"a\"} 0.012",
             "ringlane_backend_connects_total{pool=\"db\",backend=\"b\",result=\"ok\"} 5",
             "ringlane_backend_connects_total{pool=\"db\",backend=\"b\",result=\"failed\"} 7",
         ] {

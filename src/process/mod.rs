@@ -23,6 +23,7 @@ use crate::admin::Surface;
 use crate::base::clock::now;
 use crate::config::{Checked, Machine};
 use crate::control::{Control, Event, Resolved};
+use crate::health;
 use crate::log::messages::Messages;
 use crate::log::writer::Writer;
 use crate::metrics::Registry;
@@ -150,10 +151,11 @@ impl Process {
     ) {
         self.registries.adopt(snapshot);
         let moves = move_sockets(&mut self.sockets, snapshot);
-        let sessions_max = start::sessions_max_beside(self.sockets.descriptors());
+        let sessions_max = start::sessions_max(&self.sockets, snapshot);
         self.sessions_max.store(sessions_max, Ordering::Relaxed);
         self.current.store(Arc::clone(snapshot));
         self.tell(snapshot, moves);
+        self.control.probe(health::targets(snapshot));
         forget_unused(&self.metrics, snapshot);
     }
 

@@ -22,6 +22,7 @@ use crate::base::limits::{DESCRIPTORS_RESERVED, PIPE_BYTES, PIPE_BYTES_ALL};
 use crate::config::model::{self, Admin, Model};
 use crate::config::{Checked, Machine, Report};
 use crate::control::{Control, Event};
+use crate::health;
 use crate::log::messages::Messages;
 use crate::log::writer::Writer;
 use crate::metrics::Registry;
@@ -112,7 +113,7 @@ pub(super) fn start(
     current.store(Arc::clone(&snapshot));
 
     let moves = sockets.commit(prepared, &snapshot);
-    let sessions_max = Arc::new(AtomicU64::new(sessions_max_beside(sockets.descriptors())));
+    let sessions_max = Arc::new(AtomicU64::new(sessions_max(&sockets, &snapshot)));
     let crew = Crew {
         driver,
         sessions_max: &sessions_max,
@@ -121,17 +122,12 @@ pub(super) fn start(
         log: &log,
     };
     let workers = crew.seat_all(moves)?;
+    control.probe(health::targets(&snapshot));
     control.serve_admin(admin);
     surface.ready.store(true, Ordering::Release);
     // No service manager: nothing to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(
-        "ringlane {} serves {} listeners with {} workers on {}",
-        env!("CARGO_PKG_VERSION"),
-        model.listeners.len(),
-        workers.len(),
-        driver.as_str(),
-    );
+    say_what_serves(&model, driver);
     Ok(Process {
         source,
         machine: Machine::here(),
@@ -173,13 +169,30 @@ fn warn(warnings: &Report) {
     }
 }
 
-/// How many sessions there are descriptors for, two each, beside those of listening sockets.
-pub(super) fn sessions_max_beside(listening: u64) -> u64 {
+fn say_what_serves(model: &Model, driver: Driver) {
+    tracing::info!(
+        "ringlane {} serves {} listeners with {} workers on {}",
+        env!("CARGO_PKG_VERSION"),
+        model.listeners.len(),
+        model.global.workers,
+        driver.as_str(),
+    );
+}
+
+/// How many sessions there are descriptors for, two each, beside those that listen or probe.
+pub(super) fn sessions_max(sockets: &Sockets, snapshot: &Snapshot) -> u64 {
+    let others = sockets.descriptors() + probes_max(snapshot);
     let descriptors = descriptor_limit();
     // Under a low limit not every pipe is worth a session: without one, bytes are copied.
     let pipes = (2 * PIPE_BYTES_ALL / PIPE_BYTES) as u64;
-    let taken = DESCRIPTORS_RESERVED + listening + pipes.min(descriptors / 8);
+    let taken = DESCRIPTORS_RESERVED + others + pipes.min(descriptors / 8);
     (descriptors.saturating_sub(taken) / 2).max(1)
+}
+
+/// Descriptors that probes may take at once.
+fn probes_max(snapshot: &Snapshot) -> u64 {
+    let backends = health::targets(snapshot).len();
+    backends.min(health::PROBES_MAX) as u64
 }
 
 /// What all workers start with.

@@ -12,10 +12,11 @@ use parking_lot::RwLock;
 use super::forget_unused;
 use super::reload::Reloads;
 use crate::admin::{Reloaded, Surface};
+use crate::backend::Backend;
 use crate::base::clock::now;
 use crate::control::Event;
 use crate::log::writer::Writer;
-use crate::metrics::{self, BackendFacts, CertificateFacts, Registry, Scrape};
+use crate::metrics::{self, BackendFacts, CertificateFacts, Probed, Registry, Scrape};
 use crate::snapshot::Snapshot;
 use crate::sys::process::open_descriptors;
 use crate::tls::store::Counts;
@@ -67,7 +68,10 @@ impl View {
                 active: u64::from(member.backend.active()),
                 connects: member.backend.connects_total(),
                 failures: member.backend.failures_total(),
-                usable: member.weight > 0 && !member.backend.recently_failed(time),
+                usable: member.weight > 0
+                    && member.backend.is_up()
+                    && !member.backend.recently_failed(time),
+                probed: pool.health.as_ref().map(|_| probed(&member.backend)),
             })
         });
         Scrape {
@@ -92,6 +96,15 @@ impl View {
                 .collect(),
             backends: members.collect(),
         }
+    }
+}
+
+fn probed(backend: &Backend) -> Probed {
+    let probed = backend.probed();
+    Probed {
+        passed: probed.passed,
+        failed: probed.failed,
+        took: probed.took,
     }
 }
 

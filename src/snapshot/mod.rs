@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::backend::RetryBudget;
 use crate::balance::{Balancer, Rotation};
 use crate::config::model::{
-    Connect, Keepalive, Model, ProxyReceive, ProxySend, Relay, StartTls, Timeouts,
+    Connect, Health, Keepalive, Model, ProxyReceive, ProxySend, Relay, StartTls, Timeouts,
 };
 use crate::metrics::{Cells, ListenerCells, PoolCells};
 use crate::tls::ServerName;
@@ -80,7 +80,10 @@ pub struct Pool {
     pub proxy_protocol: Option<ProxySend>,
     /// How connections to backends are encrypted; `None`: not by us.
     pub tls: Option<Arc<Encrypting>>,
-    /// What each backend is called by itself, by its name within the pool; empty without `tls`.
+    /// How the backends are probed; `None`: not at all.
+    pub health: Option<Arc<Health>>,
+    /// What each backend is called by itself, by its name within the pool; empty without `tls` and
+    /// `health`.
     pub server_names: HashMap<Arc<str>, ServerName<'static>>,
     /// What outlives the snapshot.
     pub live: Arc<PoolLive>,

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::routes::{Entry, Routes};
 use super::{Listener, ListenerId, Pool, PoolLive, Routing, Snapshot};
-use crate::backend::{self, Backend, BackendId};
+use crate::backend::{self, Backend, BackendId, State};
 use crate::balance::{Balancer, Member};
 use crate::base::address::{Address, Endpoint};
-use crate::config::model::{self, Model, Target};
+use crate::config::model::{self, Initial, Model, Target};
 use crate::metrics;
 use crate::tls::ServerName;
 use crate::tls::live::{Encrypting, Settings, Terminating};
@@ -126,37 +126,43 @@ impl Registries {
         let members = pool
             .backends
             .iter()
-            .flat_map(|backend| self.members(&pool.name, backend, answers))
+            .flat_map(|backend| self.members(pool, backend, answers))
             .collect();
         let live = self.pools.get(&pool.name).map(Arc::clone);
-        let server_names = match tls {
-            Some(_) => server_names(&pool.backends, answers),
-            None => HashMap::new(),
+        let server_names = match (&tls, &pool.health) {
+            (None, None) => HashMap::new(),
+            _ => server_names(&pool.backends, answers),
         };
         Pool {
             name: Arc::clone(&pool.name),
-            balancer: Balancer::new(pool.balance, members),
+            balancer: Balancer::new(pool.balance, members).with_all_down(pool.all_down),
             connect: pool.connect,
             retry_budget: pool.retry_budget,
             source: pool.source,
             proxy_protocol: pool.proxy_protocol.clone(),
             tls,
+            health: pool.health.clone().map(Arc::new),
             server_names,
             live: live.unwrap_or_default(),
             cells: self.metrics.pool(&pool.name),
         }
     }
 
-    fn members(&self, pool: &Arc<str>, backend: &model::Backend, answers: &Answers) -> Vec<Member> {
+    fn members(
+        &self,
+        pool: &model::Pool,
+        backend: &model::Backend,
+        answers: &Answers,
+    ) -> Vec<Member> {
         let member = |name: Arc<str>, endpoint: Endpoint| {
             let id = BackendId {
-                pool: Arc::clone(pool),
+                pool: Arc::clone(&pool.name),
                 name,
                 endpoint,
             };
             let known = self.backends.find(&id);
             Member {
-                backend: known.unwrap_or_else(|| Arc::new(Backend::new(id))),
+                backend: known.unwrap_or_else(|| Arc::new(new_backend(id, pool))),
                 weight: backend.weight,
                 tier: backend.tier,
             }
@@ -180,6 +186,18 @@ impl Registries {
             }
         }
     }
+}
+
+/// A backend that nobody knows yet. One that serves already when its pool gets its first `health` is
+/// known and stays up until its probes say otherwise.
+fn new_backend(id: BackendId, pool: &model::Pool) -> Backend {
+    let backend = Backend::new(id);
+    backend.set_state(match pool.health.as_ref().map(|health| health.initial) {
+        None | Some(Initial::Up) => State::Up,
+        Some(Initial::Down) => State::Down,
+        Some(Initial::Check) => State::Unchecked,
+    });
+    backend
 }
 
 /// One of the backends that a host name stands for.

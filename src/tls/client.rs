@@ -10,7 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
-use rustls::time_provider::TimeProvider;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::certificates::{self, Loaded};
@@ -109,6 +109,20 @@ pub fn client(pool: &PoolTls, trust: &Trust) -> Result<ClientSide, Fault> {
         config: Arc::new(config),
         certificate,
     })
+}
+
+/// Settings that take whatever a backend shows, for probes where nobody has said what to check it against.
+pub fn unverified() -> Result<Arc<ClientConfig>, Fault> {
+    let pool = PoolTls {
+        verify: Verify::None,
+        sni: PoolSni::Backend,
+        certificate: None,
+        alpn: Vec::new(),
+        min_version: TlsVersion::Tls12,
+    };
+    let mut side = (*client(&pool, &Trust::new(Arc::new(DefaultTimeProvider)))?.config).clone();
+    side.resumption = Resumption::disabled();
+    Ok(Arc::new(side))
 }
 
 /// The name to ask a backend for and to check its certificate against. `asked`: what the client asked

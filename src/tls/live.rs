@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
@@ -142,6 +143,14 @@ impl Encrypting {
     /// What a connection is to be begun with, now.
     pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.side.load().config)
+    }
+
+    /// What a probe is to be begun with, now: as [`Encrypting::config`], but without sessions to resume,
+    /// since a backend that resumes one shows no certificate.
+    pub fn config_of_probes(&self) -> Arc<ClientConfig> {
+        let mut config = (*self.config()).clone();
+        config.resumption = Resumption::disabled();
+        Arc::new(config)
     }
 
     /// The name to ask a backend for and to check it against; see [`client::name`].

@@ -16,6 +16,7 @@ mod demo;
 mod encrypted;
 mod explain;
 mod faults;
+mod health;
 mod idle;
 mod observe;
 mod pair;

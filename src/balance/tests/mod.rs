@@ -1,5 +1,6 @@
 //! What the balancers promise, each as a fact about walks: the pool that they are asked in.
 
+mod down;
 mod shares;
 mod source_hash;
 mod walk;

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::backend::State;
 use crate::base::limits::CONNECT_ATTEMPTS_MAX;
+use crate::config::model::AllDown;
 
 #[test]
 fn pool_without_usable_backends_gives_an_empty_walk() {
@@ -160,12 +162,12 @@ fn any_balance() -> impl Strategy<Value = Balance> {
     ]
 }
 
-/// Weight, tier, open connections, whether it failed lately.
-type Facts = (u16, u8, usize, bool);
+/// Weight, tier, open connections, whether it failed lately, whether it is down.
+type Facts = (u16, u8, usize, bool, bool);
 
 fn any_facts() -> impl Strategy<Value = Facts> {
     let weight = prop_oneof![Just(0), Just(1), 1_u16..10, Just(u16::MAX)];
-    (weight, 0_u8..3, 0_usize..4, any::<bool>())
+    (weight, 0_u8..3, 0_usize..4, any::<bool>(), any::<bool>())
 }
 
 proptest! {
@@ -183,27 +185,32 @@ proptest! {
             .zip(&facts)
             .map(|(number, &(weight, tier, ..))| member(number, weight, tier))
             .collect();
-        let pool = Pool::new(balance, members);
+        let mut pool = Pool::new(balance, members);
+        pool.balancer = pool.balancer.with_all_down(AllDown::Closed);
         pool.rotation.turns.store(turns, Ordering::Relaxed);
         let mut leases = Vec::new();
-        for (index, &(_, _, active, failed)) in facts.iter().enumerate() {
+        for (index, &(_, _, active, failed, down)) in facts.iter().enumerate() {
             leases.extend((0..active).map(|_| pool.backend(index).lease()));
             if failed {
                 pool.backend(index).connect_failed(NOW);
+            }
+            if down {
+                pool.backend(index).set_state(State::Down);
             }
         }
 
         let walk = pool.walk_of(Ask { source, now: NOW, seed });
 
-        let usable = facts.iter().filter(|(weight, ..)| *weight > 0).count();
+        let is_usable = |facts: &&Facts| facts.0 > 0 && !facts.4;
+        let usable = facts.iter().filter(is_usable).count();
         prop_assert_eq!(walk.len(), usable.min(CONNECT_ATTEMPTS_MAX));
         prop_assert_eq!(walk.iter().collect::<HashSet<_>>().len(), walk.len());
-        prop_assert!(walk.iter().all(|&index| facts[index].0 > 0));
+        prop_assert!(walk.iter().all(|&index| is_usable(&&facts[index])));
         let ranks: Vec<_> = walk.iter().map(|&index| (facts[index].3, facts[index].1)).collect();
         let mut expected: Vec<_> = facts
             .iter()
-            .filter(|(weight, ..)| *weight > 0)
-            .map(|&(_, tier, _, failed)| (failed, tier))
+            .filter(is_usable)
+            .map(|&(_, tier, _, failed, _)| (failed, tier))
             .collect();
         expected.sort_unstable();
         expected.truncate(CONNECT_ATTEMPTS_MAX);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::shown::{BackendShown, Order, PoolShown};
-use crate::backend::Backend;
+use crate::backend::{Backend, State};
 use crate::balance::Ask;
 use crate::base::address::Address;
 use crate::base::clock::now;
@@ -37,6 +37,10 @@ pub(super) fn backends(
         now: now(),
         seed: 0,
     };
+    // Nothing is probed here, and what a probe would say is not the question.
+    for member in pool.balancer.members() {
+        member.backend.set_state(State::Up);
+    }
     let walk = pool.balancer.walk(&pool.live.rotation, ask);
     let candidates: Vec<_> = walk
         .take(attempts)

@@ -2,6 +2,7 @@
 
 use super::Kind::{self, Choice, List, Number, Table, Tables};
 use super::Preset::{self, Empty, Required, Unset};
+use super::health::HEALTH;
 use super::proxy::SEND;
 use super::tls::ENCRYPTION;
 use super::{POSITIVE, Section, key};
@@ -14,11 +15,9 @@ pub(super) static POOL: Section = Section {
     doc: "Where connections go.",
     one_of: &["backends", "backend"],
     later: &[
-        "health",
         "on_down",
         "on_remove",
         "on_drain",
-        "all_down",
         "slow_start",
         "queue",
         "queue_timeout",
@@ -80,6 +79,18 @@ pub(super) static POOL: Section = Section {
             Table(&ENCRYPTION),
             Unset,
             "How connections to backends are encrypted; not at all if left out.",
+        ),
+        key(
+            "health",
+            Table(&HEALTH),
+            Unset,
+            "How the backends are probed; not at all if left out.",
+        ),
+        key(
+            "all_down",
+            Choice(&choices::ALL_DOWN_WORDS, &[]),
+            Preset::Text("trickle"),
+            "With all backends down: one client a second is tried, all are, or none.",
         ),
     ],
 };

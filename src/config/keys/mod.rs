@@ -4,6 +4,7 @@
 
 mod backends;
 mod clients;
+mod health;
 mod process;
 mod proxy;
 mod routes;

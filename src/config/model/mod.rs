@@ -2,6 +2,7 @@
 //!
 //! Nothing here can mean "default", and no two fields can contradict each other.
 
+mod health;
 mod tls;
 
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use crate::base::address::{Address, Endpoint};
 
+pub use health::{AllDown, BytesPattern, Exchange, Expect, Health, HttpProbe, Initial, Probe};
 pub use tls::{
     ACME_TLS, Certificate, ClientAuth, ClientCa, PoolSni, PoolTls, ProxyHeader, ProxyReceive,
     ProxySend, ProxyTlvs, ProxyVersion, Rate, Route, RouteNames, Routes, Routing, StartTls, Target,
@@ -238,6 +240,10 @@ pub struct Pool {
     pub proxy_protocol: Option<ProxySend>,
     /// How connections to backends are encrypted; `None`: not by us.
     pub tls: Option<PoolTls>,
+    /// How backends are probed; `None`: not at all, and none is ever down.
+    pub health: Option<Health>,
+    /// What happens to clients once all backends are down.
+    pub all_down: AllDown,
 }
 
 /// `pool.balance`

@@ -1,5 +1,6 @@
 //! The model as a list of keys and values: what printing writes and what a difference compares.
 
+mod health;
 mod routes;
 
 use std::net::IpAddr;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::choices::{BALANCES, DRIVERS, FORMATS, LEVELS, LOG_ONS, RELAYS, word};
+use super::choices::{ALL_DOWNS, BALANCES, DRIVERS, FORMATS, LEVELS, LOG_ONS, RELAYS, word};
 use super::model::{
     Admin, Backend, Balance, Global, Keepalive, Listener, Log, Pool, Route, Routing, SessionLog,
     SocketOptions, Timeouts,
@@ -141,6 +142,8 @@ pub(crate) fn pool(pool: &Pool) -> Vec<Setting> {
     ];
     all.extend(routes::proxy_send(pool.proxy_protocol.as_ref()));
     all.extend(pool.tls.iter().flat_map(routes::pool_tls));
+    all.push(("all_down", Some(word(&ALL_DOWNS, &pool.all_down).into())));
+    all.extend(pool.health.iter().flat_map(health::health));
     all
 }
 

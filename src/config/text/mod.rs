@@ -1,5 +1,6 @@
 //! The kinds of text that a key can take: what is expected, and how it is read.
 
+mod probe;
 mod wire;
 
 use std::borrow::Cow;
@@ -10,6 +11,9 @@ use std::sync::Arc;
 use super::table::Value;
 use crate::base::address::{Address, Endpoint, HostPort};
 
+pub(crate) use probe::{
+    BYTES, EXPECTED_BYTES, HOST, METHOD, PATH, REGEX, STATUS, bytes_text, status_text,
+};
 pub(crate) use wire::{
     JA4, NETWORK, PATTERN, PLAIN, POOL_SNI, PROTOCOL, RATE, TLV_VALUE, rate_text,
 };

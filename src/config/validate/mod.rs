@@ -1,5 +1,6 @@
 //! From what the files say to the model: references, names and settings that depend on each other.
 
+mod health;
 mod listener;
 mod pool;
 mod proxy;

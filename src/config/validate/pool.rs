@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::health::Probed;
 use super::{Check, section, word};
 use crate::base::address::{Address, Endpoint};
 use crate::config::choices::{BALANCES, meaning};
@@ -46,6 +47,12 @@ impl Check<'_> {
             }
             _ => None,
         };
+        let probed = Probed {
+            backends: &backends,
+            tls: tls.as_ref(),
+            source,
+        };
+        let (health, all_down) = self.health(table, &probed);
         Pool {
             name: Arc::clone(name),
             balance,
@@ -54,6 +61,8 @@ impl Check<'_> {
             source,
             proxy_protocol: self.proxy_send(table),
             tls,
+            health,
+            all_down,
             backends: backends.into_iter().map(|(_, backend)| backend).collect(),
         }
     }
