@@ -2,7 +2,8 @@
 //! which nobody is up.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -11,10 +12,11 @@ use std::time::{Duration, Instant};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::reload::{applied, reload_command};
+use crate::support::dns::Dns;
 use crate::support::hanging::Hanging;
 use crate::support::load::{Load, Named, Visit, service};
 use crate::support::tls::Authority;
-use crate::support::{PATIENCE, Ringlane, address, eventually, loopback};
+use crate::support::{PATIENCE, Ringlane, address, binary, eventually, loopback};
 
 /// Probes that soon know.
 const FAST: &str = "interval = \"100ms\"\ntimeout = \"1s\"\nrise = 2\nfall = 2\n";
@@ -385,4 +387,98 @@ fn tls_probe_verifies_as_the_pool_does() {
     let plain = Asked::start(b"", b"hello\r\n");
     applied(&ringlane.reload(&one(front, plain.address, "", &tls)));
     becomes(&ringlane, plain.address, 0.0);
+}
+
+#[test]
+fn new_backends_begin_as_initial_says() {
+    let asked = Asked::start(b"", b"ready");
+    let front = address();
+    let exchange = "type = \"exchange\"\nexchange = { expect = 'ready' }\ntimeout = \"1s\"\n";
+    let check = format!("{exchange}initial = \"check\"\ninterval = \"1h\"\n");
+    let ringlane = Ringlane::start(&one(front, asked.address, "", &check));
+    becomes(&ringlane, asked.address, 1.0);
+    assert_eq!(probes(&ringlane, asked.address, "ok"), 1.0);
+
+    let late = Asked::start(b"", b"ready");
+    let down = format!("{exchange}initial = \"down\"\ninterval = \"1s\"\nrise = 3\n");
+    applied(&ringlane.reload(&one(front, late.address, "", &down)));
+    assert_eq!(up(&ringlane, late.address), Some(0.0));
+    becomes(&ringlane, late.address, 1.0);
+    assert!(probes(&ringlane, late.address, "ok") >= 3.0);
+}
+
+#[test]
+fn backup_on_another_tier_serves_while_a_unix_backend_is_down() {
+    let backup = Named::start("backup");
+    let front = address();
+    let text = format!(
+        "[[listener]]\nname = \"l\"\nlisten = \"{front}\"\npool = \"p\"\n\
+         [pool.p.health]\n{FAST}\n\
+         [[pool.p.backend]]\nname = \"unix\"\naddress = \"unix:SOCKET\"\n\
+         [[pool.p.backend]]\nname = \"backup\"\naddress = \"{}\"\ntier = 1\n",
+        backup.address
+    );
+    let name = format!("ringlane-health-{}.sock", std::process::id());
+    let socket = std::env::temp_dir().join(name);
+    let ringlane = Ringlane::start(&text.replace("SOCKET", socket.to_str().unwrap()));
+    says(&ringlane, "backend unix is down");
+    assert_eq!(Visit::to(front).backend, "backup");
+    let listener = UnixListener::bind(&socket).unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.write_all(b"unix\n");
+        }
+    });
+    says(&ringlane, "backend unix is up");
+    assert_eq!(Visit::to(front).backend, "unix");
+    std::fs::remove_file(&socket).unwrap();
+}
+
+#[test]
+fn every_address_of_a_name_is_probed_by_that_name() {
+    let asked = Asked::start(b"\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n");
+    let dns = Dns::start();
+    let IpAddr::V4(ip) = asked.address.ip() else {
+        panic!("a loopback address is of IPv4 here");
+    };
+    dns.answer(&[ip]);
+    let port = asked.address.port();
+    let health = format!("type = \"http\"\n{FAST}");
+    let text = format!(
+        "[global.resolver]\nnameservers = [\"{}\"]\n\
+         [[listener]]\nlisten = \"{}\"\npool = \"p\"\n\
+         [pool.p]\nbackends = [\"web.test:{port}\"]\n[pool.p.health]\n{health}",
+        dns.address,
+        address()
+    );
+    let ringlane = Ringlane::start(&text);
+    let heard = String::from_utf8(asked.heard()).unwrap();
+    assert!(
+        heard.contains(&format!("\r\nHost: web.test:{port}\r\n")),
+        "{heard}"
+    );
+    let name = format!("web.test:{port}/{ip}");
+    becomes(&ringlane, name, 1.0);
+}
+
+#[test]
+fn explain_says_what_happens_when_all_is_well() {
+    let backends = [address(), address()];
+    let text = format!(
+        "{}all_down = \"closed\"\n[pool.p.health]\ninitial = \"check\"\n",
+        service("p", address(), &backends)
+    );
+    let name = format!("ringlane-health-{}.toml", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    std::fs::write(&file, text).unwrap();
+    let mut command = binary();
+    command
+        .args(["explain", "--listener", "p", "-c"])
+        .arg(&file);
+    let output = command.output().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    for backend in backends {
+        assert!(shown.contains(&backend.to_string()), "{shown}");
+    }
 }
