@@ -185,7 +185,8 @@ impl Session {
     fn take_in_held(&mut self, more: &[u8], plain: &mut Vec<u8>) -> Result<(), SessionFault> {
         let mut held = mem::take(&mut self.held);
         held.bytes.extend_from_slice(more);
-        let taken = self.take_in(&mut held.bytes, held.tail, plain)?;
+        let tail = held.tail;
+        let taken = self.take_in(held.show(), tail, plain)?;
         held.forget(taken);
         self.held = held;
         Ok(())
