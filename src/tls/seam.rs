@@ -249,6 +249,10 @@ impl Session {
         sink: &mut dyn Write,
     ) -> Result<bool, SessionFault> {
         self.check()?;
+        if plain.is_empty() {
+            // rustls would change keys for it where that is due, and keep what tells the peer.
+            return Ok(false);
+        }
         let records = plain.len().div_ceil(RECORD_BYTES_MAX) as u64;
         // Below TLS 1.3 rustls drops what it cannot seal any more and only closes the session, so
         // that must never be left to it.
