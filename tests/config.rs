@@ -71,6 +71,14 @@ fn same_as_file(path: &Path, actual: &str) -> Result<(), String> {
 }
 
 #[test]
+fn one_mistake_is_one_fault() {
+    for mistake in ["[log]\non = []\n", "[log]\nlevel = []\n"] {
+        let report = refuse(&format!("{mistake}{MINIMAL}"));
+        assert_eq!(report.matches("error:").count(), 1, "{report}");
+    }
+}
+
+#[test]
 fn every_golden_file_has_exactly_its_report() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut names: Vec<PathBuf> = std::fs::read_dir(&directory)

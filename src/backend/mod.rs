@@ -117,6 +117,12 @@ impl Backend {
             .store(now.as_nanos().max(1), Ordering::Relaxed);
     }
 
+    /// Notes that TLS or the way to it failed with a backend that had taken the connection.
+    pub fn handshake_failed(&self, now: Instant) {
+        self.failed_at
+            .store(now.as_nanos().max(1), Ordering::Relaxed);
+    }
+
     /// Notes that a connect succeeded, which clears the last failure.
     pub fn connect_succeeded(&self) {
         self.connects_total.fetch_add(1, Ordering::Relaxed);

@@ -59,7 +59,9 @@ impl Reader<'_> {
                 self.place(value.span()),
                 self.value(key.name, &key.kind, value),
             );
-            if !matches!(key.preset, Preset::Empty)
+            // A list of the wrong type has its fault already.
+            if read.is_some()
+                && !matches!(key.preset, Preset::Empty)
                 && value
                     .get_ref()
                     .as_array()

@@ -8,14 +8,17 @@ use super::beginning::Beginning;
 
 /// The record that ends a handshake with a client whose name nobody serves: alert
 /// `unrecognized_name`, fatal (RFC 6066 §3). To be sent in the place of a session's first bytes.
-pub const UNRECOGNIZED_NAME: [u8; 7] = numbered(112);
+pub const UNRECOGNIZED_NAME: [u8; RECORD_BYTES] = numbered(112);
+
+/// An alert as a record of its own, not sealed, bytes.
+pub(super) const RECORD_BYTES: usize = 7;
 
 /// A fatal alert as a record of its own, not sealed (RFC 8446 §6).
-pub(super) fn record(description: AlertDescription) -> [u8; 7] {
+pub(super) fn record(description: AlertDescription) -> [u8; RECORD_BYTES] {
     numbered(description.into())
 }
 
-const fn numbered(description: u8) -> [u8; 7] {
+const fn numbered(description: u8) -> [u8; RECORD_BYTES] {
     [21, 3, 3, 0, 2, 2, description]
 }
 
@@ -30,7 +33,7 @@ pub(super) struct Circumstances {
 
 /// The fatal alert that `unsent` ends in, unless it is sealed.
 pub(super) fn at_end(unsent: &[u8]) -> Option<AlertDescription> {
-    let (_, last) = unsent.split_last_chunk::<7>()?;
+    let (_, last) = unsent.split_last_chunk::<RECORD_BYTES>()?;
     let [.., description] = *last;
     (*last == numbered(description)).then(|| description.into())
 }

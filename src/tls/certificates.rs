@@ -93,7 +93,7 @@ pub fn read(certificate: &Certificate, now: UnixTime) -> Result<Loaded, Certific
     let names = names(file, leaf, &mut warnings);
     let certified = certify(certificate, chain.clone())?;
     let staple = match &certificate.ocsp {
-        Some(response) => Some(staple(response, &parsed, &certified, now, &mut warnings)?),
+        Some(response) => staple(response, &parsed, &certified, now, &mut warnings)?,
         None => None,
     };
     Ok(Loaded {
@@ -286,14 +286,24 @@ fn staple(
     certified: &CertifiedKey,
     now: UnixTime,
     warnings: &mut Vec<String>,
-) -> Result<Staple, Fault> {
+) -> Result<Option<Staple>, Fault> {
     let response = files::small(file)?;
     let subject = ocsp::Subject {
         certificate: chain.first().expect("files::chain gives at least one"),
         issuer: chain.get(1),
     };
-    let good = ocsp::read(&response, &subject)
-        .map_err(|wrong: OcspWrong| Fault::file(file, Wrong::Ocsp(wrong)))?;
+    let good = match ocsp::read(&response, &subject) {
+        Ok(good) => good,
+        // A certificate is renewed before there is a response for it, and must not wait for that.
+        Err(OcspWrong::OfAnother) => {
+            warnings.push(format!(
+                "{}: the OCSP response is for another certificate than the chain's first and is not sent",
+                file.display()
+            ));
+            return Ok(None);
+        }
+        Err(wrong) => return Err(Fault::file(file, Wrong::Ocsp(wrong))),
+    };
     if !good.holds(now) {
         warnings.push(format!(
             "{}: the OCSP response is out of date and is not sent",
@@ -304,10 +314,10 @@ fn staple(
         ocsp: Some(response.to_vec()),
         ..certified.clone()
     };
-    Ok(Staple {
+    Ok(Some(Staple {
         certified: Arc::new(certified),
         good,
-    })
+    }))
 }
 
 /// Seconds since 1970; what was before counts as 1970.

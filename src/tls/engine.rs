@@ -16,6 +16,10 @@ use rustls::{CommonState, Error};
 /// The most plaintext of a record, bytes (RFC 8446 §5.1).
 pub(super) const RECORD_BYTES_MAX: usize = 16 * 1024;
 
+/// The most that is kept of a record or of a handshake message that is not whole yet, bytes: a message
+/// of 64 KiB, in records as large as peers make them. One that comes in tiny records is refused before.
+pub const HELD_BYTES_MAX: usize = 84 * 1024;
+
 /// Room beside the plaintext that a record takes, bytes, for every cipher there is; and room for a change
 /// of keys.
 const SEAL_BYTES: usize = 64;
@@ -94,6 +98,17 @@ impl Engine {
         }
     }
 
+    /// Makes rustls say an alert, where it has said none, by something that is no record. Only for a
+    /// connection that has to end.
+    pub(super) fn provoke(&mut self) {
+        // It skips what it takes to be held, and must find something behind that.
+        let mut nonsense = vec![0; 2 * HELD_BYTES_MAX];
+        let _ = match self {
+            Self::Client(client) => client.process(&mut nonsense).state.err(),
+            Self::Server(server) => server.process(&mut nonsense).state.err(),
+        };
+    }
+
     /// Appends a close_notify to `unsent`. During the handshake there is none.
     pub(super) fn close(&mut self, held: &mut [u8], unsent: &mut Vec<u8>) {
         // Where it has no room it waits among what rustls has for the peer.
@@ -105,10 +120,10 @@ impl Engine {
     }
 
     #[cfg(test)]
-    pub(super) fn update_keys(&mut self, unsent: &mut Vec<u8>) {
+    pub(super) fn update_keys(&mut self, held: &mut [u8], unsent: &mut Vec<u8>) {
         match self {
-            Self::Client(client) => writing(client, &mut [], |to| to.refresh_traffic_keys()),
-            Self::Server(server) => writing(server, &mut [], |to| to.refresh_traffic_keys()),
+            Self::Client(client) => writing(client, held, |to| to.refresh_traffic_keys()),
+            Self::Server(server) => writing(server, held, |to| to.refresh_traffic_keys()),
         };
         self.drain(unsent);
     }

@@ -29,16 +29,19 @@ impl Held {
         record_bytes(begun).unwrap_or(HEADER_BYTES) - begun.len()
     }
 
+    /// All of it is shown to rustls, which may change it: a record that is whole will have been seen.
+    pub(super) fn show(&mut self) -> &mut [u8] {
+        if self.missing() == 0 {
+            self.tail = self.bytes.len();
+        }
+        &mut self.bytes
+    }
+
     /// Forgets the first `bytes`, with which rustls is done.
     pub(super) fn forget(&mut self, bytes: usize) {
-        let is_whole = self.missing() == 0;
         let bytes = bytes.min(self.bytes.len());
         self.bytes.drain(..bytes);
-        self.tail = if is_whole {
-            self.bytes.len()
-        } else {
-            self.tail.saturating_sub(bytes)
-        };
+        self.tail = self.tail.saturating_sub(bytes);
     }
 
     /// Gives back the memory that is not needed.

@@ -6,66 +6,74 @@ use super::alert::{self, Circumstances};
 use super::engine::Engine;
 use super::sealing::{self, Pen, Withheld};
 
-/// The record of a `close_notify` that is not sealed.
-const CLOSE_NOTIFY: [u8; 7] = [21, 3, 3, 0, 2, 1, 0];
-
 /// How our side of a session speaks, as far as that is known from outside of rustls.
 #[derive(Default)]
 pub(super) struct Voice {
     /// What we send is sealed.
     is_sealed: bool,
-    /// What seals it, during the handshake.
+    /// What seals it, or will.
     pen: Option<Pen>,
+    /// We have said that nothing more comes.
+    is_done: bool,
 }
 
 impl Voice {
-    /// Takes note of what the last call into rustls has changed, in a handshake or after it.
-    pub(super) fn heed(&mut self, is_handshaking: bool) {
+    /// Takes note of what the last call into rustls has changed; that was a [`sealing::withholding`].
+    pub(super) fn heed(&mut self) {
         self.is_sealed |= sealing::sealed();
         if let Some(pen) = sealing::made() {
             self.pen = Some(pen);
         }
-        if !is_handshaking {
-            // It is asked for once it is needed.
-            self.pen = None;
-        }
+    }
+
+    /// Takes note of a `close_notify`.
+    pub(super) fn end(&mut self) {
+        self.is_done = true;
+        self.pen = None;
     }
 }
 
 /// Appends all that rustls has for the peer after `error` to `unsent`, with the alert that is due at its
-/// end, sealed if need be; says which one that is. `held` is what rustls has seen and is not done with.
-/// Only for a connection whose fatal alerts were withheld when the error came up, and that has to end.
+/// end, sealed if need be; says which one that is. Only for a connection whose fatal alerts were withheld
+/// when the error came up, and that has to end.
 pub(super) fn last_word(
     engine: &mut Engine,
     error: &Error,
     circumstances: Circumstances,
     voice: &mut Voice,
-    (held, unsent): (&mut [u8], &mut Vec<u8>),
+    unsent: &mut Vec<u8>,
 ) -> Option<AlertDescription> {
-    let mut pen = sealing::kept();
+    let before = unsent.len();
     engine.drain(unsent);
-    // A flight that is sealed ends in an alert only by chance, but after the handshake there may be a
-    // lot of chances.
-    let known = pen.is_some() || engine.common().is_handshaking();
-    let said = known.then(|| alert::at_end(unsent)).flatten();
+    if voice.is_done {
+        // Nothing follows a close_notify.
+        unsent.truncate(before);
+        return None;
+    }
+    // What is sealed ends in an alert only by chance, but where there is a lot of it there are a lot of
+    // chances.
+    let shows = sealing::withheld() || !voice.is_sealed;
+    let said = shows.then(|| alert::at_end(unsent)).flatten();
     let due = match said {
-        Some(said) => alert::instead_of(said, error, circumstances),
+        Some(said) => {
+            unsent.truncate(unsent.len() - alert::RECORD_BYTES);
+            alert::instead_of(said, error, circumstances)
+        }
         None => alert::where_none_was_said(error)?,
     };
-    if said.is_some() {
-        unsent.truncate(unsent.len() - CLOSE_NOTIFY.len());
-    } else if voice.is_sealed && voice.pen.is_some() {
-        pen = voice.pen.take();
-    } else if voice.is_sealed {
-        // This shows with what.
-        sealing::withholding(Withheld::All, || engine.close(held, unsent));
-        pen = sealing::kept();
-        // Otherwise we have said that we are done.
-        unsent.truncate(unsent.strip_suffix(&CLOSE_NOTIFY)?.len());
+    if said.is_none() && voice.is_sealed {
+        // The answer to a change of keys may wait in rustls for something to be said, and goes before
+        // the alert.
+        sealing::withholding(Withheld::Fatal, || engine.provoke());
+        engine.drain(unsent);
+        if sealing::withheld() {
+            unsent.truncate(unsent.len() - alert::RECORD_BYTES);
+        }
     }
-    match pen {
-        None => unsent.extend(alert::record(due)),
-        Some(pen) => unsent.extend(pen.seal(due).ok()?),
+    if voice.is_sealed {
+        unsent.extend(voice.pen.take()?.seal(due).ok()?);
+    } else {
+        unsent.extend(alert::record(due));
     }
     Some(due)
 }

@@ -3,12 +3,14 @@
 //! rustls seals a fatal alert before it says which error it stands for, and for some errors it sends
 //! none. What seals its records comes from the provider of the cryptography, though, which is ours:
 //! during [`withholding`], an alert that ends the session is let out as it is, to be taken off again,
-//! and the [`Pen`] that would have sealed it is kept for the one that is due. Nothing follows such an
-//! alert, so nobody misses the pen; its number and its key have sealed nothing else.
+//! and the [`Pen`] that would have sealed it seals the one that is due. Nothing follows such an alert, so
+//! its number and its key have sealed nothing else.
+//!
+//! A session has the pen of its keys at hand all the time: rustls seals nothing for us once it has met an
+//! error, and may not be asked then.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rustls::crypto::CipherSuiteCommon;
@@ -31,22 +33,20 @@ pub(super) enum Withheld {
     Nothing,
     /// Fatal ones.
     Fatal,
-    /// Any, `close_notify` among them.
-    All,
 }
 
 thread_local! {
     /// What is withheld by the call under way on this thread.
     static WITHHELD: Cell<Withheld> = const { Cell::new(Withheld::Nothing) };
-    /// Whether the call has sealed something.
+    /// Whether the call has let one out.
+    static LET_OUT: Cell<bool> = const { Cell::new(false) };
+    /// Whether what the call leaves to be sent is sealed from here on.
     static SEALED: Cell<bool> = const { Cell::new(false) };
     /// What seals with the keys that the call made last.
     static MADE: RefCell<Option<Pen>> = const { RefCell::new(None) };
-    /// What would have sealed the alert that was withheld last.
-    static PEN: RefCell<Option<Pen>> = const { RefCell::new(None) };
 }
 
-/// Calls into rustls, and keeps it from sealing these alerts.
+/// Calls into rustls, and keeps it from sealing these alerts. What came of it is known until the next call.
 pub(super) fn withholding<T>(what: Withheld, call: impl FnOnce() -> T) -> T {
     /// Ends it even if the call panics.
     struct Until;
@@ -56,21 +56,22 @@ pub(super) fn withholding<T>(what: Withheld, call: impl FnOnce() -> T) -> T {
         }
     }
     WITHHELD.set(what);
+    LET_OUT.set(false);
     SEALED.set(false);
     MADE.set(None);
     let _until = Until;
     call()
 }
 
-/// Whether the last call sealed something.
+/// Whether the last call has made what we send be sealed from now on, or it was so before.
 pub(super) fn sealed() -> bool {
     SEALED.get()
 }
 
-/// What would have sealed the alert that the last call withheld; `None`: it withheld none that was to
-/// be sealed. The alert is at the end of what rustls has to write.
-pub(super) fn kept() -> Option<Pen> {
-    PEN.take()
+/// Whether the last call withheld an alert that was to be sealed; it is at the end of what rustls has to
+/// write.
+pub(super) fn withheld() -> bool {
+    LET_OUT.get()
 }
 
 /// What seals the records of the keys that were made last during the last call, if some were.
@@ -79,13 +80,13 @@ pub(super) fn made() -> Option<Pen> {
 }
 
 /// Can seal one alert, after which nothing more is sealed with these keys.
-pub(super) struct Pen(Arc<Ink>);
+pub(super) struct Pen(Arc<Mutex<Ink>>);
 
 /// What seals with one key.
 struct Ink {
-    encrypter: Mutex<Box<dyn MessageEncrypter>>,
+    encrypter: Box<dyn MessageEncrypter>,
     /// The number of the next record.
-    next: AtomicU64,
+    next: u64,
 }
 
 impl Pen {
@@ -97,9 +98,8 @@ impl Pen {
             version: ProtocolVersion::TLSv1_2,
             payload: OutboundChunks::Single(&alert),
         };
-        let number = self.0.next.load(Ordering::Relaxed);
-        let record = self.0.encrypter.lock().encrypt(message, number)?;
-        Ok(record.encode())
+        let ink = &mut *self.0.lock();
+        Ok(ink.encrypter.encrypt(message, ink.next)?.encode())
     }
 }
 
@@ -136,6 +136,8 @@ struct New(&'static dyn Tls13AeadAlgorithm);
 
 impl Tls13AeadAlgorithm for New {
     fn encrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageEncrypter> {
+        // Unlike those of TLS 1.2, these keys are in use once they are made.
+        SEALED.set(true);
         Sealer::over(self.0.encrypter(key, iv))
     }
 
@@ -183,7 +185,7 @@ impl Tls12AeadAlgorithm for Old {
 }
 
 struct Sealer {
-    ink: Arc<Ink>,
+    ink: Arc<Mutex<Ink>>,
     /// By how much a record is longer than what it seals, bytes.
     overhead: usize,
     /// An alert was withheld, with which the session has ended.
@@ -193,10 +195,7 @@ struct Sealer {
 impl Sealer {
     fn over(encrypter: Box<dyn MessageEncrypter>) -> Box<dyn MessageEncrypter> {
         let overhead = encrypter.encrypted_payload_len(0);
-        let ink = Arc::new(Ink {
-            encrypter: Mutex::new(encrypter),
-            next: AtomicU64::new(0),
-        });
+        let ink = Arc::new(Mutex::new(Ink { encrypter, next: 0 }));
         MADE.set(Some(Pen(Arc::clone(&ink))));
         Box::new(Self {
             ink,
@@ -214,8 +213,8 @@ impl MessageEncrypter for Sealer {
     ) -> Result<OutboundOpaqueMessage, Error> {
         if message.typ == ContentType::Alert && is_withheld(&message.payload) {
             self.has_ended = true;
-            self.ink.next.store(sequence, Ordering::Relaxed);
-            PEN.set(Some(Pen(Arc::clone(&self.ink))));
+            LET_OUT.set(true);
+            SEALED.set(true);
             return Ok(unsealed(&message));
         }
         if self.has_ended {
@@ -223,12 +222,10 @@ impl MessageEncrypter for Sealer {
             return Err(Error::EncryptError);
         }
         SEALED.set(true);
-        self.ink.next.store(sequence + 1, Ordering::Relaxed);
-        // Once the handshake is over nobody else has it, and nothing is locked.
-        match Arc::get_mut(&mut self.ink) {
-            Some(ink) => ink.encrypter.get_mut().encrypt(message, sequence),
-            None => self.ink.encrypter.lock().encrypt(message, sequence),
-        }
+        // Nobody else holds the lock: the session is here.
+        let ink = &mut *self.ink.lock();
+        ink.next = sequence + 1;
+        ink.encrypter.encrypt(message, sequence)
     }
 
     fn encrypted_payload_len(&self, payload_len: usize) -> usize {
@@ -241,11 +238,7 @@ impl MessageEncrypter for Sealer {
 }
 
 fn is_withheld(alert: &OutboundChunks<'_>) -> bool {
-    match WITHHELD.get() {
-        Withheld::Nothing => false,
-        Withheld::Fatal => alert.to_vec().first() == Some(&FATAL),
-        Withheld::All => true,
-    }
+    WITHHELD.get() == Withheld::Fatal && alert.to_vec().first() == Some(&FATAL)
 }
 
 fn unsealed(message: &OutboundPlainMessage<'_>) -> OutboundOpaqueMessage {

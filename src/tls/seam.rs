@@ -61,8 +61,8 @@ use rustls::{AlertDescription, ClientConfig, Error, InvalidMessage, ServerConfig
 pub use super::alert::UNRECOGNIZED_NAME;
 use super::alert::{self, Circumstances};
 use super::beginning::{Beginning, Newest};
-pub use super::engine::sealed_bytes;
 use super::engine::{Engine, RECORD_BYTES_MAX, Unsealed};
+pub use super::engine::{HELD_BYTES_MAX, sealed_bytes};
 use super::held::{Held, record_bytes};
 use super::last_word::{Voice, last_word};
 pub use super::negotiated::Negotiated;
@@ -70,10 +70,6 @@ use super::peer;
 use super::sealing::{self, Withheld};
 pub use super::session_fault::SessionFault;
 use super::wear::records_max;
-
-/// The most that is kept of a record or of a handshake message that is not whole yet, bytes: a message
-/// of 64 KiB, in records as large as peers make them. One that comes in tiny records is refused before.
-pub const HELD_BYTES_MAX: usize = 84 * 1024;
 
 /// One side of a TLS connection.
 pub struct Session {
@@ -160,7 +156,7 @@ impl Session {
                 // Where it is, without a copy.
                 Some(bytes) if self.held.is_empty() && bytes <= rest.len() => {
                     let (record, later) = rest.split_at_mut(bytes);
-                    let taken = self.take_in(record, 0, plain)?;
+                    let taken = self.take_in(record, plain)?;
                     self.held.keep_seen(record.get(taken..).unwrap_or_default());
                     later
                 }
@@ -185,35 +181,26 @@ impl Session {
     fn take_in_held(&mut self, more: &[u8], plain: &mut Vec<u8>) -> Result<(), SessionFault> {
         let mut held = mem::take(&mut self.held);
         held.bytes.extend_from_slice(more);
-        let taken = self.take_in(&mut held.bytes, held.tail, plain)?;
+        let taken = self.take_in(held.show(), plain)?;
         held.forget(taken);
         self.held = held;
         Ok(())
     }
 
-    /// Gives `bytes` to rustls, in which a record begins at `tail` that it has not seen; says how many of
-    /// them are over and done with.
-    fn take_in(
-        &mut self,
-        bytes: &mut [u8],
-        tail: usize,
-        plain: &mut Vec<u8>,
-    ) -> Result<usize, SessionFault> {
+    /// Gives `bytes` to rustls, and says how many of them are over and done with.
+    fn take_in(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>) -> Result<usize, SessionFault> {
         let (engine, unsent) = (&mut self.engine, &mut self.unsent);
         let take_in = || engine.take_in(bytes, plain, unsent);
         let taken = sealing::withholding(Withheld::Fatal, take_in);
-        self.voice.heed(self.engine.common().is_handshaking());
+        self.voice.heed();
         self.peer_closed |= taken.peer_closed;
-        if let Err(error) = taken.result {
-            let before = bytes.get_mut(taken.bytes..tail).unwrap_or_default();
-            return Err(self.fail(error, before));
-        }
+        taken.result.map_err(|error| self.fail(error))?;
         if self.peer_closed {
             return Ok(bytes.len());
         }
         if bytes.len() - taken.bytes > HELD_BYTES_MAX {
             let error = Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
-            return Err(self.fail(error, bytes.get_mut(taken.bytes..).unwrap_or_default()));
+            return Err(self.fail(error));
         }
         if self.records_left == u64::MAX && !self.is_handshaking() {
             self.records_left = records_max(self.engine.common());
@@ -221,21 +208,14 @@ impl Session {
         Ok(taken.bytes)
     }
 
-    /// Ends the session, and sees to it that a peer that is refused gets the alert that is due. `held` is
-    /// what rustls has seen and is not done with.
-    fn fail(&mut self, error: Error, held: &mut [u8]) -> SessionFault {
+    /// Ends the session, and sees to it that a peer that is refused gets the alert that is due.
+    fn fail(&mut self, error: Error) -> SessionFault {
         let circumstances = Circumstances {
             version: self.engine.common().protocol_version(),
             beginning: self.beginning,
         };
-        let out = (held, &mut self.unsent);
-        let alert = last_word(
-            &mut self.engine,
-            &error,
-            circumstances,
-            &mut self.voice,
-            out,
-        );
+        let (engine, voice, unsent) = (&mut self.engine, &mut self.voice, &mut self.unsent);
+        let alert = last_word(engine, &error, circumstances, voice, unsent);
         let fault = match (&error, alert) {
             (Error::General(_), Some(AlertDescription::UnrecognisedName)) => {
                 SessionFault::UnknownName
@@ -269,6 +249,10 @@ impl Session {
         sink: &mut dyn Write,
     ) -> Result<bool, SessionFault> {
         self.check()?;
+        if plain.is_empty() {
+            // rustls would change keys for it where that is due, and keep what tells the peer.
+            return Ok(false);
+        }
         let records = plain.len().div_ceil(RECORD_BYTES_MAX) as u64;
         // Below TLS 1.3 rustls drops what it cannot seal any more and only closes the session, so
         // that must never be left to it.
@@ -276,9 +260,17 @@ impl Session {
             self.close();
             return Err(SessionFault::KeysWornOut);
         }
-        let sealed = match self.engine.encrypt(&mut self.held.bytes, plain, scratch) {
+        let (engine, held) = (&mut self.engine, &mut self.held.bytes);
+        let encrypt = || engine.encrypt(held, plain, scratch);
+        let sealed = sealing::withholding(Withheld::Nothing, encrypt);
+        self.voice.heed();
+        let sealed = match sealed {
             Ok(bytes) => scratch.get(..bytes).unwrap_or_default(),
-            Err(Unsealed::NoRoom(bytes)) => return self.encrypt(plain, &mut vec![0; bytes], sink),
+            Err(Unsealed::NoRoom(bytes)) => {
+                // A change of keys may have been sealed already, and goes before all else.
+                self.engine.drain(&mut self.unsent);
+                return self.encrypt(plain, &mut vec![0; bytes], sink);
+            }
             Err(Unsealed::NotNow) => {
                 return Err(SessionFault::Ours(Error::HandshakeNotComplete));
             }
@@ -286,7 +278,7 @@ impl Session {
         self.records_left -= records;
         let mut written = 0;
         if self.unsent.is_empty() {
-            // What broke the sink shows again when the rest is written.
+            // Whether it is full or broken is known to the sink.
             written = sink.write(sealed).unwrap_or_default().min(sealed.len());
         }
         self.unsent
@@ -321,7 +313,11 @@ impl Session {
     pub fn close(&mut self) {
         self.closed = true;
         if self.last.is_none() {
+            let before = self.unsent.len();
             self.engine.close(&mut self.held.bytes, &mut self.unsent);
+            if self.unsent.len() > before {
+                self.voice.end();
+            }
         }
     }
 
@@ -381,7 +377,10 @@ impl Session {
     }
 
     pub(super) fn update_keys(&mut self) {
-        self.engine.update_keys(&mut self.unsent);
+        let (engine, held) = (&mut self.engine, &mut self.held.bytes);
+        let update = || engine.update_keys(held, &mut self.unsent);
+        sealing::withholding(Withheld::Nothing, update);
+        self.voice.heed();
     }
 
     pub(super) fn group(&self) -> Option<String> {

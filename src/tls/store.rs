@@ -184,6 +184,9 @@ impl Store {
 
 /// Each listener's certificates together: replacing one costs as much as replacing all.
 fn put_in_force(mut renewed: Vec<Renewed>) {
+    for warning in renewed.iter().flat_map(|one| &one.certificate.warnings) {
+        tracing::warn!("{warning}");
+    }
     renewed.sort_by_key(|one| Arc::as_ptr(&one.terminating));
     let same = |one: &Renewed, other: &Renewed| Arc::ptr_eq(&one.terminating, &other.terminating);
     for chunk in renewed.chunk_by(same) {

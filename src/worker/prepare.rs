@@ -160,7 +160,16 @@ async fn encrypt(
         received: Box::default(),
         limit: listener.timeouts.handshake,
     };
-    let said = handshake(link, session, hello, &worker.loan(listener)).await?;
+    let said = match handshake(link, session, hello, &worker.loan(listener)).await {
+        Ok(said) => said,
+        Err(ending) => {
+            // Failing fast it would have the fewest connections, and get the next client, too.
+            if let (Side::Backend, Some(backend)) = (ending.side, &record.lease) {
+                backend.handshake_failed(now());
+            }
+            return Err(ending);
+        }
+    };
     if !said.is_empty() {
         link.set_unsent(Direction::Down, &said);
     }

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
+use std::time::Instant;
 
 use ringlane::proxy_protocol::{self, Read as Header, kind};
 use rustls::{ServerConnection, Stream};
@@ -155,6 +156,27 @@ fn backends_that_cannot_be_trusted_end_the_session() {
         );
         assert!(line["cause"].is_string(), "{line}");
     }
+}
+
+#[test]
+fn a_backend_whose_tls_fails_is_offered_last_for_a_while() {
+    let authority = Authority::new();
+    let good = authority.issue("server", &["back.example"]);
+    let stranger = Authority::new();
+    let foreign = stranger.issue("server", &["back.example"]);
+    let backends = [&foreign, &good].map(|it| secure_echo(authority.server(it, None)).to_string());
+    let front = address();
+    let pool = backends.join("\", \"");
+    let tls = format!("ca = {}, sni = \"back.example\"", quoted(&authority.file()));
+    let _ringlane = Ringlane::start(&encrypting(front, &pool, &tls));
+    let begun = Instant::now();
+    let failed = (0..100).filter(|_| ask(front).is_err()).count();
+    // One client meets it first, and then one in a second.
+    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
+    assert!(
+        (1..=2 + seconds).contains(&failed),
+        "{failed} in {seconds} s"
+    );
 }
 
 #[test]

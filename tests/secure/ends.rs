@@ -312,3 +312,35 @@ fn is_reset_at_last(client: &mut Tls) {
     let error = client.read_to_end(&mut Vec::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
+
+#[test]
+fn the_first_error_of_a_broken_client_is_the_one_that_is_told() {
+    Ends::each(
+        |_| {},
+        |mut ends| {
+            ends.say(b"request");
+            // Nobody reads the client after that.
+            ends.client.conn.send_close_notify();
+            ends.client.flush().unwrap();
+            assert_eq!(read_all(&mut ends.backend), b"");
+            let client = SockRef::from(&ends.client.sock);
+            client.set_linger(Some(Duration::ZERO)).unwrap();
+            let Ends {
+                client,
+                mut backend,
+                played,
+                _worker,
+            } = ends;
+            drop(client);
+            thread::sleep(Duration::from_millis(20));
+            backend.write_all(b"answer").unwrap();
+            let played = played.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(played.ending.reason, Reason::ClientReset);
+            let cause = played.ending.cause.unwrap();
+            assert_eq!(
+                std::io::Error::from(cause).kind(),
+                ErrorKind::ConnectionReset
+            );
+        },
+    );
+}

@@ -34,6 +34,14 @@ pub(in crate::forward) struct Flushed {
     pub(in crate::forward) moved: bool,
 }
 
+/// Why plaintext does not go out.
+pub(in crate::forward) enum Unsaid {
+    /// TLS cannot seal it.
+    Fault(SessionFault),
+    /// The connection broke.
+    Broken(Errno),
+}
+
 impl Link {
     /// Gives one side its TLS session; only once.
     pub(in crate::forward) fn secure(&self, side: Side, session: Box<Session>) {
@@ -75,12 +83,17 @@ impl Link {
         side: Side,
         plain: &[u8],
         scratch: &mut [u8],
-    ) -> Result<bool, SessionFault> {
+    ) -> Result<bool, Unsaid> {
         let (Some(session), Some(socket)) = (self.session(side), self.socket(side)) else {
             return Ok(false);
         };
-        let sink = &mut Sink(socket.as_fd());
-        session.borrow_mut().encrypt(plain, scratch, sink)
+        let mut sink = Sink::new(socket.as_fd());
+        let moved = session.borrow_mut().encrypt(plain, scratch, &mut sink);
+        let moved = moved.map_err(Unsaid::Fault)?;
+        match sink.broken {
+            Some(cause) => Err(Unsaid::Broken(cause)),
+            None => Ok(moved),
+        }
     }
 
     /// Sends what TLS has for its peer, as far as the kernel takes it.
@@ -91,7 +104,7 @@ impl Link {
         };
         let mut session = session.borrow_mut();
         while session.wants_write() {
-            match session.write_into(&mut Sink(socket.as_fd())) {
+            match session.write_into(&mut Sink::new(socket.as_fd())) {
                 Ok(_) => moved = true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     done = false;
@@ -183,11 +196,26 @@ impl Secured {
 }
 
 /// A socket as TLS writes to it.
-struct Sink<'a>(BorrowedFd<'a>);
+struct Sink<'a> {
+    socket: BorrowedFd<'a>,
+    /// What broke it, which the kernel tells only once: every later write just finds it broken.
+    broken: Option<Errno>,
+}
+
+impl<'a> Sink<'a> {
+    const fn new(socket: BorrowedFd<'a>) -> Self {
+        Self {
+            socket,
+            broken: None,
+        }
+    }
+}
 
 impl Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(send(self.0, bytes)?)
+        let sent = send(self.socket, bytes);
+        self.broken = sent.err().filter(|&cause| cause != Errno::AGAIN);
+        Ok(sent?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

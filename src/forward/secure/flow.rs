@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::farewell::farewell;
 use crate::base::limits::TURN_BYTES;
 use crate::base::reason::{Reason, Side};
-use crate::forward::link::secured::Shared;
+use crate::forward::link::secured::{Shared, Unsaid};
 use crate::forward::pump::{Broken, Pump};
 use crate::io::socket::Socket;
 use crate::sys::socket::receive;
@@ -205,7 +205,11 @@ impl<'a> Flow<'a> {
         let (link, destination) = (self.pump.link, self.pump.destination());
         let scratch = &mut *self.pump.loan.lane.sealed.borrow_mut();
         let sealed = link.seal(destination, plain, scratch);
-        if sealed.map_err(|fault| Cut::Fault(destination, fault))? {
+        let moved = sealed.map_err(|unsaid| match unsaid {
+            Unsaid::Fault(fault) => Cut::Fault(destination, fault),
+            Unsaid::Broken(cause) => self.pump.destination_broke(cause).into(),
+        })?;
+        if moved {
             link.stirred(self.pump.loan.lane.time.get());
         }
         self.sealed.set(self.sealed.get() + plain.len());

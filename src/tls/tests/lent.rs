@@ -118,6 +118,46 @@ fn a_small_scratch_buffer_loses_nothing() {
     assert!(fed(&mut pair.client, &socket.1, &mut Cut::Whole).unwrap() == whole);
 }
 
+/// The same handshake messages in records of so many bytes.
+fn in_small_records(flight: &[u8], bytes: usize) -> Vec<u8> {
+    let [kind, major, minor, high, low] = *flight.first_chunk().unwrap();
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    assert_eq!(flight.len(), 5 + length, "one record");
+    let pieces = flight[5..].chunks(bytes);
+    pieces
+        .flat_map(|piece| {
+            let length = u16::try_from(piece.len()).unwrap().to_be_bytes();
+            [&[kind, major, minor], &length[..], piece].concat()
+        })
+        .collect()
+}
+
+#[test]
+fn a_hello_in_any_records_and_any_pieces_is_one_hello() {
+    for version in VERSIONS {
+        let sides = Sides::new(version);
+        for bytes in [1, 2, 3, 7, 50, 100, 255, 300] {
+            for mut cut in [
+                Cut::Whole,
+                Cut::Every(1),
+                Cut::Every(4),
+                Cut::Every(5),
+                Cut::Every(6),
+                Cut::Random(Random::new(bytes as u64), 40),
+                Cut::Random(Random::new(bytes as u64), 700),
+            ] {
+                let mut pair = sides.pair();
+                let hello = in_small_records(&written(&mut pair.client), bytes);
+                fed(&mut pair.server, &hello, &mut cut).unwrap();
+                let answer = written(&mut pair.server);
+                fed(&mut pair.client, &answer, &mut cut).unwrap();
+                pair.shake_hands(&mut cut).unwrap();
+                pair.talk(b"up", b"down");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_message_in_tiny_records_is_bounded() {
     let mut pair = Sides::new(TlsVersion::Tls12).pair();
