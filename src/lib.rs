@@ -261,6 +261,7 @@ pub mod config;
 pub mod control;
 pub mod forward;
 pub mod io;
+pub mod limits;
 pub mod log;
 pub mod manual;
 pub mod metrics;

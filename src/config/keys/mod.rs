@@ -4,6 +4,7 @@
 
 mod backends;
 mod clients;
+mod limits;
 mod process;
 mod proxy;
 mod routes;

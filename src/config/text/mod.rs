@@ -10,8 +10,10 @@ use std::sync::Arc;
 use super::table::Value;
 use crate::base::address::{Address, Endpoint, HostPort};
 
+pub(crate) use wire::network;
 pub(crate) use wire::{
-    JA4, NETWORK, PATTERN, PLAIN, POOL_SNI, PROTOCOL, RATE, TLV_VALUE, rate_text,
+    ACTION, JA4, NETWORK, PATTERN, PLAIN, POOL_SNI, PROTOCOL, RATE, TLV_VALUE, action, action_text,
+    rate_text,
 };
 
 /// A kind of text.
