@@ -121,7 +121,7 @@ async fn listen<'a>(
     if let (Routing::Pool(_), None) = (&listener.routing, &listener.proxy_protocol) {
         return Ok(Preface::of(worker.opening(link).bytes.into()));
     }
-    let (client, permit, over) = (record.client, &mut record.permit, &mut record.over);
+    let (client, kept) = (record.client, &mut record.pass);
     let admit = |source: IpAddr| {
         let Some(guard) = listener.guard.as_deref() else {
             return Ok(());
@@ -129,9 +129,8 @@ async fn listen<'a>(
         if !guard.is_allowed(source) {
             return Err(Reason::Denied);
         }
-        let pass = guard.count(source, now())?;
-        worker.count_over(listener, pass.over);
-        (*permit, *over) = (pass.permit, pass.over);
+        *kept = guard.count(source, now())?;
+        worker.count_over(listener, kept.over);
         Ok(())
     };
     match preface::read(link, listener, (&worker.lane, client), admit).await {

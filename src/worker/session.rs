@@ -25,7 +25,6 @@ use crate::io::socket::Socket;
 use crate::io::unwind::caught;
 use crate::io::wheel::Key;
 use crate::limits::guard::Pass;
-use crate::limits::sources::Permit;
 use crate::log::session::{
     Asked, Client as Source, Closed, Event, SessionId, SessionLine, TcpFacts,
 };
@@ -59,9 +58,7 @@ pub(super) struct Record {
     pub(super) id: SessionId,
     pub(super) client: Option<SocketAddr>,
     /// Counts the session among its source's for as long as it lives.
-    pub(super) permit: Option<Permit>,
-    /// The limit that the client is over, where that is only logged.
-    pub(super) over: Option<Reason>,
+    pub(super) pass: Pass,
     opened: Instant,
     backend: Option<Arc<Backend>>,
     attempts: u8,
@@ -109,8 +106,7 @@ pub(super) fn begin(client: Client, snapshot: Pinned, worker: &Rc<Worker>) {
     let record = Record {
         id: worker.session_ids.borrow_mut().next_id(),
         client: client.address,
-        permit: client.pass.permit,
-        over: client.pass.over,
+        pass: client.pass,
         opened,
         backend: None,
         attempts: 0,
@@ -119,7 +115,7 @@ pub(super) fn begin(client: Client, snapshot: Pinned, worker: &Rc<Worker>) {
         heard: None,
     };
     worker.count_opened(listener);
-    worker.count_over(listener, record.over);
+    worker.count_over(listener, record.pass.over);
     worker.log_opened(listener, &snapshot, &record);
     let session = Session {
         listener: client.listener,
@@ -371,7 +367,7 @@ impl Worker {
             cause: cause
                 .as_deref()
                 .or(why)
-                .or_else(|| record.over.map(over_text)),
+                .or_else(|| record.pass.over.map(over_text)),
         };
         log.push(&self.line(listener, snapshot, record, Event::Close(&closed)));
     }
