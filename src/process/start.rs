@@ -125,15 +125,7 @@ pub(super) fn start(
     let workers = crew.seat_all(moves)?;
     control.serve_admin(admin);
     surface.ready.store(true, Ordering::Release);
-    // No service manager: nothing to tell.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(
-        "ringlane {} serves {} listeners with {} workers on {}",
-        env!("CARGO_PKG_VERSION"),
-        model.listeners.len(),
-        workers.len(),
-        driver.as_str(),
-    );
+    announce(&model, driver);
     Ok(Process {
         source,
         machine: Machine::here(),
@@ -152,6 +144,19 @@ pub(super) fn start(
         reloads,
         sessions_max,
     })
+}
+
+/// Says that clients are served.
+fn announce(model: &Model, driver: Driver) {
+    // No service manager: nothing to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(
+        "ringlane {} serves {} listeners with {} workers on {}",
+        env!("CARGO_PKG_VERSION"),
+        model.listeners.len(),
+        model.global.workers,
+        driver.as_str(),
+    );
 }
 
 /// A configuration with what the files hold that it names.
