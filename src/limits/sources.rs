@@ -171,25 +171,39 @@ impl Sources {
             let ours = name.tag << COUNT_BITS | 1;
             let word = self.word(place);
             if word
-                .compare_exchange(seen, ours, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+                .compare_exchange(seen, ours, Ordering::SeqCst, Ordering::Relaxed)
+                .is_err()
+            {
+                continue;
+            }
+            // Another worker may have made room for the same source elsewhere: one of the two, or both,
+            // see the other's word, since both write before they look, in one order for all (SeqCst).
+            if self
+                .places(name)
+                .all(|other| other.index == place.index && other.part == place.part)
             {
                 return Some((place, 0));
             }
+            word.fetch_sub(1, Ordering::Release);
         }
         None
     }
 
     fn find(&self, name: &Name) -> Option<Place> {
+        self.places(name).next()
+    }
+
+    /// Every word that is the source's; mostly one or none.
+    fn places(&self, name: &Name) -> impl Iterator<Item = Place> {
         let parts = self.parts.iter().enumerate();
-        let mut parts = parts.filter_map(|(number, part)| Some((number, part.get()?)));
-        parts.find_map(|(number, part)| {
-            name.buckets.iter().find_map(|&bucket| {
+        let parts = parts.filter_map(|(number, part)| Some((number, part.get()?)));
+        parts.flat_map(move |(number, part)| {
+            name.buckets.iter().flat_map(move |&bucket| {
                 let bucket = bucket & (part.len() - 1);
-                let mut words = part[bucket].words.iter();
-                let is_ours = |word: &AtomicU64| word.load(Ordering::Acquire) >> COUNT_BITS;
-                let way = words.position(|word| is_ours(word) == name.tag)?;
-                Some(Place::new(number, bucket, way))
+                let words = part[bucket].words.iter().enumerate();
+                let ours =
+                    words.filter(|(_, word)| word.load(Ordering::SeqCst) >> COUNT_BITS == name.tag);
+                ours.map(move |(way, _)| Place::new(number, bucket, way))
             })
         })
     }
