@@ -36,7 +36,9 @@
 //! Four files, from accept to close, where bytes go on as they come:
 //!
 //! 1. [`worker::accept`](worker): a listening socket is readable. Up to 64 connections are accepted, as long as
-//!    there are two descriptors for each; every one becomes a task with the worker's present snapshot.
+//!    there are two descriptors for each. Whom a limit of numbers or the listener's [`limits::guard`] does not let
+//!    in is turned away, before anything is made for it; every other becomes a task with the worker's present
+//!    snapshot.
 //! 2. [`worker::session`](worker) ★: `begin` enters the session in the timer wheel and counts it; `run` calls
 //!    `serve`, guarded against panics. `serve` reads what the client has said by now, its opening, and asks
 //!    the listener's pool for a backend.
@@ -76,6 +78,7 @@
 //! | [`config`] | the file: read, every fault found, resolved to a model, printed, compared |
 //! | [`log`], [`metrics`], [`io`] | session lines and messages; cells and their page; waiting, buffers, wheel |
 //! | [`backend`] | the facts about each backend, and the retry budget |
+//! | [`limits`] | who may connect, how many and how often: lists of networks, a table of sources |
 //! | [`proxy_protocol`] | the header that names a connection's client: bytes in, addresses out, and back |
 //! | [`sni`] | the ClientHello: names and protocols asked for, fingerprint; values by name |
 //! | [`balance`] | which backends to try in which order |
@@ -90,7 +93,8 @@
 //! | [`cli`] | the commands |
 //!
 //! Only [`worker`], [`io`] and [`forward`] may name monoio; only [`control`] and [`cli`] tokio. Files that
-//! decide (`backend`, `balance`, `health`, `proxy_protocol`, `sni`, the validation of `config`, the wheel) name no
+//! decide (`backend`, `balance`, `health`, most of `limits`, `proxy_protocol`, `sni`, the validation of `config`, the
+//! wheel) name no
 //! runtime, no socket and no clock: they take the time as an argument.
 //!
 //! # Invariants
@@ -103,8 +107,8 @@
 //!   the wait by resetting its socket. There is no `select!` and no `timeout` on a worker.
 //! - **No lock on the data path,** except around two maps, once for each handshake: of sources, where
 //!   `handshake_rate` is set, and of sessions with backends, where whoever would wait goes without. No atomic that
-//!   two workers write except the facts of a backend, a pool's rotation, trickle and retry budget, and, once per buffer,
-//!   the session log's queue.
+//!   two workers write except the facts of a backend, a pool's rotation, trickle and retry budget, the sources of a
+//!   listener that limits them, and, once per buffer, the session log's queue.
 //! - **No session edits its snapshot,** and none sees two of them.
 //! - **A rejected configuration changes nothing:** building a snapshot and binding sockets touch no live
 //!   state, and after the first change nothing can be refused.
@@ -114,7 +118,7 @@
 //! - **Metric labels come from the configuration,** never from clients.
 //! - **A TLS stream that ends without a close_notify never becomes a clean end** for the other side.
 //! - **No worker reads a file,** of TLS or of anything else: it meets finished settings only.
-//! - Not there at all: HTTP, limits by client other than on handshakes. The configuration
+//! - Not there at all: HTTP, limits of bytes. The configuration
 //!   knows their keys and says that they are not supported yet. Early data, renegotiation and TLS below 1.2
 //!   have no keys.
 //!
@@ -209,6 +213,8 @@
 //! | a backend's health ([`backend::State`]) | control thread | balancers, metrics |
 //! | a pool's turns ([`balance::Rotation`]) and retry budget | workers | workers |
 //! | metric cells ([`metrics::Cells`]) and heartbeats | one worker each | control thread, and workers for the number of sessions |
+//! | sources and their connections ([`limits::sources`]) | workers | workers, metrics |
+//! | lists of networks beneath a snapshot ([`limits::store`]) | main thread | workers, metrics |
 //! | mailboxes ([`worker::mailbox`]): a channel and an eventfd | main thread | one worker each |
 //! | the snapshot pointer | main thread | control thread |
 //! | certificates, ticket keys and settings of TLS beneath a snapshot ([`tls::live`]) | main thread | workers, metrics |
@@ -266,6 +272,7 @@ pub mod control;
 pub mod forward;
 pub mod health;
 pub mod io;
+pub mod limits;
 pub mod log;
 pub mod manual;
 pub mod metrics;

@@ -297,6 +297,12 @@ pool = "p"
 [[listener]]
 name = "whole"
 listen = "127.0.0.1:3"
+allow = ["10.0.0.0/8", "192.0.2.1"]
+allow_file = "allow.txt"
+deny = ["2001:db8::/32"]
+deny_file = "deny.txt"
+max_connections = 7
+limits = { per_source = 3, rate_per_source = "100/m", burst = 7, action = "tarpit 1m30s", exempt = ["fd00::/8"], ipv4_prefix = 24, ipv6_prefix = 48, log_only = true }
 pool = "p"
 tls = { certificates = [{ chain = "a.pem", key = "a.key" }], client_auth = { mode = "require", ca = "c.pem" }, ticket_rotation = "0s" }
 [pool.p]

@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["sys"],
     &["config"],
     &["log", "metrics", "io"],
-    &["backend", "proxy_protocol", "sni"],
+    &["backend", "limits", "proxy_protocol", "sni"],
     &["balance", "tls"],
     &["snapshot"],
     &["forward", "health"],
@@ -35,6 +35,9 @@ const PURE: &[&str] = &[
     "config/validate",
     "health/",
     "io/wheel.rs",
+    "limits/guard.rs",
+    "limits/networks.rs",
+    "limits/sources.rs",
     "proxy_protocol/",
     "sni/",
 ];

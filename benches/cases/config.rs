@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use ringlane::config::model::Model;
 use ringlane::config::{Machine, parse};
+use ringlane::limits::store::Lists;
 use ringlane::metrics;
-use ringlane::snapshot::{Answers, Registries};
+use ringlane::snapshot::{Answers, Made, Registries, Snapshot};
 use ringlane::tls::live::Settings;
 
 use super::{Case, seeded};
@@ -61,8 +62,7 @@ fn build(shape: Shape) -> impl FnMut() -> usize {
     let model = Arc::new(model(&shape));
     let registries = registries();
     move || {
-        let snapshot =
-            registries.build(Arc::clone(&model), &Answers::new(), &Settings::default(), 1);
+        let snapshot = snapshot(&registries, &model, 1);
         black_box(&snapshot).pools().len()
     }
 }
@@ -71,16 +71,11 @@ fn build(shape: Shape) -> impl FnMut() -> usize {
 fn rebuild(shape: Shape) -> impl FnMut() -> usize {
     let model = Arc::new(model(&shape));
     let mut registries = registries();
-    let running = registries.build(Arc::clone(&model), &Answers::new(), &Settings::default(), 1);
+    let running = snapshot(&registries, &model, 1);
     registries.adopt(&running);
     move || {
         let version = running.version + 1;
-        let snapshot = registries.build(
-            Arc::clone(&model),
-            &Answers::new(),
-            &Settings::default(),
-            version,
-        );
+        let snapshot = snapshot(&registries, &model, version);
         black_box(&snapshot).pools().len()
     }
 }
@@ -96,6 +91,15 @@ pub(super) fn model(shape: &Shape) -> Model {
 /// Registries that know nothing yet, for two workers.
 pub(super) fn registries() -> Registries {
     Registries::new(Arc::new(metrics::Registry::new(MACHINE.cores)))
+}
+
+/// Of a model without names and files.
+pub(super) fn snapshot(registries: &Registries, model: &Arc<Model>, version: u64) -> Snapshot {
+    let made = Made {
+        tls: &Settings::default(),
+        lists: &Lists::new(),
+    };
+    registries.build(Arc::clone(model), &Answers::new(), made, version)
 }
 
 /// The file, every backend in the long form with a name and a weight of 1 to 4.

@@ -5,6 +5,7 @@
 
 mod balance;
 mod config;
+mod limits;
 mod metrics;
 mod session_log;
 mod snapshot;
@@ -28,6 +29,7 @@ pub(crate) struct Case {
 pub(crate) fn all() -> Vec<Case> {
     [
         balance::cases(),
+        limits::cases(),
         snapshot::cases(),
         metrics::cases(),
         wheel::cases(),

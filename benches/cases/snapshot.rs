@@ -6,11 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use ringlane::snapshot::{Answers, Snapshot};
-use ringlane::tls::live::Settings;
+use ringlane::snapshot::Snapshot;
 
 use super::Case;
-use super::config::{Shape, model, registries};
+use super::config::{Shape, model, registries, snapshot as build};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -54,5 +53,5 @@ fn snapshot() -> Snapshot {
         backends: 3,
         balance: "round_robin",
     });
-    registries().build(Arc::new(model), &Answers::new(), &Settings::default(), 1)
+    build(&registries(), &Arc::new(model), 1)
 }

@@ -27,6 +27,14 @@ pub enum Reason {
     Denied,
     /// More TLS handshakes than the listener allows.
     LimitHandshakes,
+    /// More connections from one source than the listener allows.
+    LimitSource,
+    /// New connections from one source more often than the listener allows.
+    LimitRate,
+    /// More connections than the listener allows.
+    LimitListener,
+    /// More connections than the process allows.
+    LimitGlobal,
     /// The pool has no backend that may be tried.
     NoBackend,
     /// The last backend tried refused the connection.
@@ -58,7 +66,7 @@ pub enum Side {
 
 impl Reason {
     /// Every reason, in the order of the manual.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::Eof,
         Self::ClientReset,
         Self::BackendReset,
@@ -71,6 +79,10 @@ impl Reason {
         Self::NoRoute,
         Self::Denied,
         Self::LimitHandshakes,
+        Self::LimitSource,
+        Self::LimitRate,
+        Self::LimitListener,
+        Self::LimitGlobal,
         Self::NoBackend,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -96,6 +108,10 @@ impl Reason {
             Self::NoRoute => "no_route",
             Self::Denied => "denied",
             Self::LimitHandshakes => "limit_handshakes",
+            Self::LimitSource => "limit_source",
+            Self::LimitRate => "limit_rate",
+            Self::LimitListener => "limit_listener",
+            Self::LimitGlobal => "limit_global",
             Self::NoBackend => "no_backend",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
@@ -116,6 +132,10 @@ impl Reason {
                 | Self::NoRoute
                 | Self::Denied
                 | Self::LimitHandshakes
+                | Self::LimitSource
+                | Self::LimitRate
+                | Self::LimitListener
+                | Self::LimitGlobal
                 | Self::NoBackend
                 | Self::ConnectRefused
                 | Self::ConnectTimeout

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::base::clock::now;
 use crate::config::model::Model;
 use crate::config::{self, Checked, Machine, Report};
+use crate::limits::store as lists;
 use crate::tls::DefaultTimeProvider;
 use crate::tls::store::{Prepared, Store};
 
@@ -39,6 +40,9 @@ pub(super) fn check(flags: &Check) -> ExitCode {
         Ok(checked) => checked,
         Err(report) => return refuse(&report),
     };
+    if let Err(report) = lists::prepare(&checked.model, &checked.places, now()) {
+        return refuse(&report);
+    }
     let certificates = match tls(&checked) {
         Ok(prepared) => prepared,
         Err(report) => return refuse(&report),

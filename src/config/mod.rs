@@ -35,6 +35,7 @@ pub use report::Report;
 use report::{Findings, Severity};
 pub use schema::schema;
 use suggest::Advice;
+pub(crate) use text::network;
 use validate::Check;
 
 /// Facts about the machine that defaults and warnings depend on.

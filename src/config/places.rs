@@ -8,7 +8,7 @@ use super::report::{Finding, Findings, Report, Severity};
 use super::source::{Place, Source};
 use super::table::{Table, Value};
 
-/// Where everything about TLS stands in the files of a configuration.
+/// Where everything that names files stands in the files of a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     sources: Arc<Vec<Source>>,
@@ -37,6 +37,8 @@ pub enum Owner {
     Route(Arc<str>, Arc<str>),
     /// The pool's settings of TLS.
     Pool(Arc<str>),
+    /// The listener's lists of networks.
+    Access(Arc<str>),
 }
 
 /// What is to be said of a spot.
@@ -56,10 +58,11 @@ impl Places {
             at: HashMap::new(),
         };
         for (table, listener) in root.tables("listener").iter().zip(&model.listeners) {
+            let name = || Arc::clone(&listener.name);
+            places.add(&Owner::Access(name()), table, &["allow_file", "deny_file"]);
             let Routing::ByHello(routes) = &listener.routing else {
                 continue;
             };
-            let name = || Arc::clone(&listener.name);
             let Some(tls) = table.table("tls").filter(|_| routes.termination.is_some()) else {
                 continue;
             };

@@ -22,7 +22,7 @@ pub struct Counter(AtomicU64);
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicI64);
 
-/// What one worker counts for one listener; 496 bytes, 512 with its padding.
+/// What one worker counts for one listener; 544 bytes, 640 with its padding.
 #[derive(Debug, Default)]
 pub struct ListenerCells {
     /// Connections accepted.
@@ -43,6 +43,10 @@ pub struct ListenerCells {
     pub handshakes_resumed: Counter,
     /// Handshakes that failed.
     pub handshakes_failed: Counter,
+    /// Clients above `per_source` that were served, because that is only logged.
+    pub over_source: Counter,
+    /// Clients above `rate_per_source` that were served, because that is only logged.
+    pub over_rate: Counter,
     /// From accept to close.
     pub session_seconds: Histogram,
 }
@@ -69,6 +73,8 @@ pub struct PoolCells {
 pub struct WorkerCells {
     /// Sessions that the worker has open.
     pub sessions: Gauge,
+    /// Rejected clients that are kept waiting.
+    pub tarpitted: Gauge,
     /// Times that accepting paused because no descriptor was left.
     pub accept_paused: Counter,
     /// Sessions that ended in a panic.
@@ -181,6 +187,8 @@ impl Absorb for ListenerCells {
         self.handshakes_full.add(from.handshakes_full.read());
         self.handshakes_resumed.add(from.handshakes_resumed.read());
         self.handshakes_failed.add(from.handshakes_failed.read());
+        self.over_source.add(from.over_source.read());
+        self.over_rate.add(from.over_rate.read());
         self.session_seconds.absorb(&from.session_seconds);
     }
 }
@@ -231,8 +239,8 @@ mod tests {
 
     #[test]
     fn blocks_are_as_small_as_documented() {
-        assert_eq!(size_of::<ListenerCells>(), 496);
-        assert_eq!(size_of::<CachePadded<ListenerCells>>(), 512);
+        assert_eq!(size_of::<ListenerCells>(), 544);
+        assert_eq!(size_of::<CachePadded<ListenerCells>>(), 640);
         assert_eq!(size_of::<PoolCells>(), 576);
         assert_eq!(size_of::<CachePadded<PoolCells>>(), 640);
     }

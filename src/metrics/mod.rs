@@ -14,4 +14,4 @@ mod render;
 pub use cells::{Cells, Counter, Gauge, ListenerCells, PoolCells, WorkerCells};
 pub use histogram::{BOUNDS_NANOS, Histogram};
 pub use registry::Registry;
-pub use render::{BackendFacts, CertificateFacts, Probed, Scrape, render};
+pub use render::{BackendFacts, CertificateFacts, GuardFacts, Probed, Scrape, render};

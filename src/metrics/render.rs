@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cells::{Absorb, Counter, ListenerCells, PoolCells};
+use super::cells::{Absorb, Counter, Gauge, ListenerCells, PoolCells};
 use super::exposition::Page;
 use super::names::{self, OTHER, VALUES_MAX};
 use super::registry::{Registry, Row};
@@ -35,6 +35,12 @@ pub struct Scrape {
     pub certificates_rejected: u64,
     /// Every certificate that is shown to anybody, in any order.
     pub certificates: Vec<CertificateFacts>,
+    /// Changed lists of networks that are in use.
+    pub lists_applied: u64,
+    /// Those that were not taken because of a fault.
+    pub lists_rejected: u64,
+    /// Every listener that asks something of its clients, in the same order at each scrape.
+    pub guards: Vec<GuardFacts>,
     /// The time of day, seconds since 1970.
     pub today: u64,
     /// File descriptors that the process has open.
@@ -78,6 +84,19 @@ pub struct Probed {
     pub took: Duration,
 }
 
+/// What a metrics page shows of what one listener asks of its clients.
+#[derive(Clone, Debug)]
+pub struct GuardFacts {
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// Networks in its lists.
+    pub prefixes: u64,
+    /// Sources that it counts now.
+    pub sources: u64,
+    /// Clients that it let in uncounted.
+    pub uncounted: u64,
+}
+
 /// What a metrics page shows of one certificate.
 #[derive(Clone, Debug)]
 pub struct CertificateFacts {
@@ -108,6 +127,7 @@ pub fn render(registry: &Registry, scrape: &Scrape) -> String {
     backends(&page, scrape);
     usable(&page, scrape);
     certificates(&page, scrape);
+    guards(&page, scrape);
     page.finish()
 }
 
@@ -134,6 +154,7 @@ fn workers(page: &Page, registry: &Registry, now: Instant) {
         let worker = [("worker", index.as_str())];
         page.counter(&names::ACCEPT_PAUSED, &worker, cells.accept_paused.read());
         page.counter(&names::PIPES_REFUSED, &worker, cells.pipes_refused.read());
+        page.gauge(&names::TARPITTED, &worker, whole(&cells.tarpitted));
         panics += cells.panics.read();
 
         let has_started = cells.last() != Instant::ZERO;
@@ -166,7 +187,7 @@ fn listeners(page: &mut Page, rows: &[Row<ListenerCells>]) {
         }
         for (index, cells) in cells.all().enumerate() {
             let labels = [listener, ("worker", &index.to_string())];
-            page.gauge(&names::CONNECTIONS_ACTIVE, &labels, active(cells));
+            page.gauge(&names::CONNECTIONS_ACTIVE, &labels, whole(&cells.active));
         }
         let directions = [("up", &total.bytes_up), ("down", &total.bytes_down)];
         counters(page, &names::BYTES, (listener, "direction"), &directions);
@@ -176,6 +197,11 @@ fn listeners(page: &mut Page, rows: &[Row<ListenerCells>]) {
             ("failed", &total.handshakes_failed),
         ];
         counters(page, &names::HANDSHAKES, (listener, "result"), &handshakes);
+        let over = [
+            (Reason::LimitSource.as_str(), &total.over_source),
+            (Reason::LimitRate.as_str(), &total.over_rate),
+        ];
+        counters(page, &names::LIMITS_LOGGED, (listener, "reason"), &over);
     }
     let rows = totals
         .iter()
@@ -282,6 +308,31 @@ fn certificates(page: &Page, scrape: &Scrape) {
     }
 }
 
+fn guards(page: &Page, scrape: &Scrape) {
+    let reloads = [
+        ("applied", scrape.lists_applied),
+        ("rejected", scrape.lists_rejected),
+    ];
+    for (result, count) in reloads {
+        page.counter(&names::LIST_RELOADS, &[("result", result)], count);
+    }
+    let mut sums = BTreeMap::<&str, [u64; 3]>::new();
+    for facts in &scrape.guards {
+        let name = &*facts.listener;
+        let place = if sums.len() < VALUES_MAX { name } else { OTHER };
+        let sum = sums.entry(place).or_default();
+        sum[0] += facts.prefixes;
+        sum[1] += facts.sources;
+        sum[2] += facts.uncounted;
+    }
+    for (listener, [prefixes, sources, uncounted]) in sums {
+        let labels = [("listener", listener)];
+        page.gauge(&names::ACCESS_PREFIXES, &labels, number(prefixes));
+        page.gauge(&names::LIMIT_SOURCES, &labels, number(sources));
+        page.counter(&names::LIMIT_UNCOUNTED, &labels, uncounted);
+    }
+}
+
 fn usable(page: &Page, scrape: &Scrape) {
     let mut usable = BTreeMap::<&str, u64>::new();
     let mut sums = BTreeMap::<&str, u64>::new();
@@ -329,8 +380,8 @@ const fn number(count: u64) -> f64 {
     clippy::cast_precision_loss,
     reason = "gauges are floating point; no count reaches 2^53"
 )]
-fn active(cells: &ListenerCells) -> f64 {
-    cells.active.read() as f64
+fn whole(gauge: &Gauge) -> f64 {
+    gauge.read() as f64
 }
 
 #[cfg(test)]
@@ -356,6 +407,14 @@ mod tests {
                 certificate("a.example", 1_500),
                 certificate("old.example", 10),
             ],
+            lists_applied: 8,
+            lists_rejected: 9,
+            guards: vec![GuardFacts {
+                listener: Arc::from("web"),
+                prefixes: 100_000,
+                sources: 12,
+                uncounted: 3,
+            }],
             today: 1_000,
             descriptors: 99,
             log_dropped: 17,
@@ -467,6 +526,11 @@ mod tests {
             "ringlane_backend_probe_seconds{pool=\"db\",backend=\"a\"} 0.012",
             "ringlane_backend_connects_total{pool=\"db\",backend=\"b\",result=\"ok\"} 5",
             "ringlane_backend_connects_total{pool=\"db\",backend=\"b\",result=\"failed\"} 7",
+            "ringlane_list_reloads_total{result=\"applied\"} 8",
+            "ringlane_list_reloads_total{result=\"rejected\"} 9",
+            "ringlane_access_prefixes{listener=\"web\"} 100000",
+            "ringlane_limit_sources{listener=\"web\"} 12",
+            "ringlane_limit_uncounted_total{listener=\"web\"} 3",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -24,10 +24,11 @@ use crate::base::clock::now;
 use crate::config::{Checked, Machine};
 use crate::control::{Control, Event, Resolved};
 use crate::health;
+use crate::limits::store as lists;
 use crate::log::messages::Messages;
 use crate::log::writer::Writer;
 use crate::metrics::Registry;
-use crate::snapshot::{Registries, Snapshot};
+use crate::snapshot::{Made, Registries, Snapshot};
 use crate::tls::store::Store;
 use crate::worker::mailbox::{Adoption, Mailbox, Message};
 use listeners::{Moves, Sockets};
@@ -57,6 +58,7 @@ struct Process {
     current: Arc<ArcSwap<Snapshot>>,
     answers: Resolved,
     tls: Store,
+    lists: lists::Store,
     sockets: Sockets,
     workers: Vec<Seated>,
     control: Control,
@@ -88,6 +90,7 @@ impl Process {
         while let Ok(event) = self.next(events) {
             let Some(event) = event else {
                 self.tls.look(now());
+                self.lists.look(now());
                 continue;
             };
             match event {
@@ -108,7 +111,8 @@ impl Process {
 
     /// The next event; `None`: it is time to look at files and ticket keys.
     fn next(&self, events: &Receiver<Event>) -> Result<Option<Event>, RecvTimeoutError> {
-        let Some(due) = self.tls.due() else {
+        let due = self.tls.due().into_iter().chain(self.lists.due()).min();
+        let Some(due) = due else {
             return events
                 .recv()
                 .map(Some)
@@ -137,7 +141,10 @@ impl Process {
         let snapshot = self.registries.build(
             model,
             &self.answers.table,
-            self.tls.settings(),
+            Made {
+                tls: self.tls.settings(),
+                lists: self.lists.lists(),
+            },
             current.version + 1,
         );
         self.swap(&Arc::new(snapshot), |sockets, _| sockets.keep_all());

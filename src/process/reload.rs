@@ -14,7 +14,9 @@ use crate::admin::{Applied, Reloaded};
 use crate::base::clock::now;
 use crate::config::model::{Admin, Log, Model};
 use crate::config::{self, Checked};
+use crate::limits::store as lists;
 use crate::log::writer::{self, Writer};
+use crate::snapshot::Made;
 use crate::tls::store;
 
 /// How long new host names may take before the configuration goes into force without them.
@@ -31,6 +33,7 @@ pub(super) struct Reloads {
 struct Ready {
     model: Model,
     tls: store::Prepared,
+    lists: lists::Prepared,
     warnings: String,
     changes: Vec<String>,
     token: Option<String>,
@@ -76,6 +79,8 @@ impl Process {
         let text = |what: &dyn std::fmt::Display| format!("{}: {what}\n", source.display());
         let tls = self.tls.prepare(&model, &places, now());
         let tls = tls.map_err(|report| report.render(false))?;
+        let lists = lists::prepare(&model, &places, now());
+        let lists = lists.map_err(|report| report.render(false))?;
         let token = read_token(&model.admin).map_err(|error| text(&error))?;
         let admin = prepare_admin(&model.admin, &running.admin).map_err(|error| text(&error))?;
         let sockets = self.sockets.prepare(&model).map_err(|fault| text(&fault))?;
@@ -86,6 +91,7 @@ impl Process {
             changes,
             model,
             tls,
+            lists,
             token,
             admin,
             log,
@@ -101,7 +107,10 @@ impl Process {
         let snapshot = self.registries.build(
             Arc::clone(&model),
             &self.answers.table,
-            ready.tls.settings(),
+            Made {
+                tls: ready.tls.settings(),
+                lists: ready.lists.lists(),
+            },
             version,
         );
         let sockets = ready.sockets;
@@ -109,6 +118,7 @@ impl Process {
             held.commit(sockets, snapshot)
         });
         self.tls.commit(ready.tls, now());
+        self.lists.commit(ready.lists, now());
         if let Some(log) = ready.log {
             self.log.commit(log);
         }

@@ -23,10 +23,11 @@ use crate::config::model::{self, Admin, Model};
 use crate::config::{Checked, Machine, Report};
 use crate::control::{Control, Event};
 use crate::health;
+use crate::limits::store as lists;
 use crate::log::messages::Messages;
 use crate::log::writer::Writer;
 use crate::metrics::Registry;
-use crate::snapshot::{Answers, Registries, Snapshot};
+use crate::snapshot::{Answers, Made, Registries, Snapshot};
 use crate::sys::process::{allowed_cores, descriptor_limit, raise_descriptor_limit};
 use crate::tls::DefaultTimeProvider;
 use crate::tls::store::Store;
@@ -75,9 +76,10 @@ pub(super) fn start(
     events: Sender<Event>,
 ) -> Result<Process, StartFault> {
     let other = StartFault::other;
-    let (model, tls, warnings) = read_tls(checked)?;
+    let files = read_files(checked)?;
+    let (model, made) = (Arc::clone(&files.model), files.made());
     let messages = Messages::install(model.log.level).map_err(|e| other("messages", &e))?;
-    warn(&warnings);
+    warn(&files.warnings);
     raise_descriptor_limit();
     let driver = choose_driver(model.global.driver)?;
     let token = read_token(&model.admin).map_err(StartFault::Other)?;
@@ -92,13 +94,14 @@ pub(super) fn start(
     let reloads = Arc::new(Reloads::default());
     // Names are resolved by the control thread, which needs the surface, which shows a snapshot: the
     // first one is built without names and never meets a session.
-    let nameless = registries.build(Arc::clone(&model), &Answers::new(), tls.settings(), 0);
+    let nameless = registries.build(Arc::clone(&model), &Answers::new(), made, 0);
     let current = Arc::new(ArcSwap::from_pointee(nameless));
     let view = View {
         metrics: Arc::clone(&metrics),
         current: Arc::clone(&current),
         reloads: Arc::clone(&reloads),
-        certificates: Arc::clone(tls.counts()),
+        certificates: Arc::clone(files.tls.counts()),
+        lists: Arc::clone(files.lists.counts()),
         log: Arc::clone(&log),
         driver,
         source: source.clone(),
@@ -107,8 +110,7 @@ pub(super) fn start(
     let control = Control::start(&model.global.nameservers, Arc::clone(&surface), events)
         .map_err(|e| other("control thread", &e))?;
     let answers = control.resolve(host_names(&model), RESOLVE_WAIT);
-    let snapshot =
-        Arc::new(registries.build(Arc::clone(&model), &answers.table, tls.settings(), 1));
+    let snapshot = Arc::new(registries.build(Arc::clone(&model), &answers.table, made, 1));
     registries.adopt(&snapshot);
     current.store(Arc::clone(&snapshot));
 
@@ -125,16 +127,15 @@ pub(super) fn start(
     control.probe(health::targets(&snapshot));
     control.serve_admin(admin);
     surface.ready.store(true, Ordering::Release);
-    // No service manager: nothing to tell.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    say_what_serves(&model, driver);
+    announce(&model, driver);
     Ok(Process {
         source,
         machine: Machine::here(),
         registries,
         current,
         answers,
-        tls,
+        tls: files.tls,
+        lists: files.lists,
         sockets,
         workers,
         control,
@@ -147,8 +148,38 @@ pub(super) fn start(
     })
 }
 
-/// Reads what the configuration names of TLS.
-fn read_tls(checked: Checked) -> Result<(Arc<Model>, Store, Report), StartFault> {
+/// Says that clients are served.
+fn announce(model: &Model, driver: Driver) {
+    // No service manager: nothing to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(
+        "ringlane {} serves {} listeners with {} workers on {}",
+        env!("CARGO_PKG_VERSION"),
+        model.listeners.len(),
+        model.global.workers,
+        driver.as_str(),
+    );
+}
+
+/// A configuration with what the files hold that it names.
+struct Files {
+    model: Arc<Model>,
+    tls: Store,
+    lists: lists::Store,
+    warnings: Report,
+}
+
+impl Files {
+    fn made(&self) -> Made<'_> {
+        Made {
+            tls: self.tls.settings(),
+            lists: self.lists.lists(),
+        }
+    }
+}
+
+/// Reads what the configuration names of TLS and of networks.
+fn read_files(checked: Checked) -> Result<Files, StartFault> {
     let Checked {
         model,
         warnings,
@@ -159,7 +190,15 @@ fn read_tls(checked: Checked) -> Result<(Arc<Model>, Store, Report), StartFault>
     let prepared = prepared.map_err(StartFault::Configuration)?;
     let warnings = warnings.and(prepared.warnings.clone());
     tls.commit(prepared, now());
-    Ok((Arc::new(model), tls, warnings))
+    let mut lists = lists::Store::default();
+    let prepared = lists::prepare(&model, &places, now()).map_err(StartFault::Configuration)?;
+    lists.commit(prepared, now());
+    Ok(Files {
+        model: Arc::new(model),
+        tls,
+        lists,
+        warnings,
+    })
 }
 
 fn warn(warnings: &Report) {

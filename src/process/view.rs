@@ -13,10 +13,13 @@ use super::forget_unused;
 use super::reload::Reloads;
 use crate::admin::{Reloaded, Surface};
 use crate::backend::Backend;
-use crate::base::clock::now;
+use crate::base::clock::{Instant, now};
 use crate::control::Event;
+use crate::limits::store;
 use crate::log::writer::Writer;
-use crate::metrics::{self, BackendFacts, CertificateFacts, Probed, Registry, Scrape};
+use crate::metrics::{
+    self, BackendFacts, CertificateFacts, GuardFacts, Probed, Registry, Scrape,
+};
 use crate::snapshot::Snapshot;
 use crate::sys::process::open_descriptors;
 use crate::tls::store::Counts;
@@ -35,6 +38,7 @@ pub(super) struct View {
     pub(super) current: Arc<ArcSwap<Snapshot>>,
     pub(super) reloads: Arc<Reloads>,
     pub(super) certificates: Arc<Counts>,
+    pub(super) lists: Arc<store::Counts>,
     pub(super) log: Arc<Writer>,
     pub(super) driver: Driver,
     /// The configuration file, if there is one.
@@ -84,6 +88,9 @@ impl View {
             certificates_applied: self.certificates.applied.load(Ordering::Relaxed),
             certificates_rejected: self.certificates.rejected.load(Ordering::Relaxed),
             certificates: certificates(&snapshot),
+            lists_applied: self.lists.applied.load(Ordering::Relaxed),
+            lists_rejected: self.lists.rejected.load(Ordering::Relaxed),
+            guards: guards(&snapshot, time),
             today: DefaultTimeProvider
                 .current_time()
                 .map_or(0, |time| time.as_secs()),
@@ -119,6 +126,25 @@ fn certificates(snapshot: &Snapshot) -> Vec<CertificateFacts> {
         expires: loaded.not_after,
     })
     .collect()
+}
+
+/// Every listener that asks something of its clients.
+fn guards(snapshot: &Snapshot, time: Instant) -> Vec<GuardFacts> {
+    let mut guards: Vec<_> = snapshot
+        .listeners()
+        .filter_map(|listener| {
+            let guard = listener.guard.as_deref()?;
+            let sources = guard.sources();
+            Some(GuardFacts {
+                listener: Arc::clone(&listener.name),
+                prefixes: guard.access().map_or(0, |access| access.prefixes() as u64),
+                sources: sources.map_or(0, |sources| sources.known(time)),
+                uncounted: sources.map_or(0, |sources| sources.uncounted()),
+            })
+        })
+        .collect();
+    guards.sort_by(|one, other| one.listener.cmp(&other.listener));
+    guards
 }
 
 /// Whether every worker has ticked lately.

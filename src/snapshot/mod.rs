@@ -15,11 +15,12 @@ use crate::balance::{Balancer, Rotation};
 use crate::config::model::{
     Connect, Health, Keepalive, Model, ProxyReceive, ProxySend, Relay, StartTls, Timeouts,
 };
+use crate::limits::guard::Guard;
 use crate::metrics::{Cells, ListenerCells, PoolCells};
 use crate::tls::ServerName;
 use crate::tls::live::{Encrypting, Terminating};
 
-pub use registries::{Answers, Registries};
+pub use registries::{Answers, Made, Registries};
 use routes::Routes;
 
 /// A listener's number: the same name has the same number in every snapshot of a process.
@@ -50,6 +51,8 @@ pub struct Listener {
     pub routing: Routing,
     /// Who says in the PROXY protocol whom it speaks for.
     pub proxy_protocol: Option<ProxyReceive>,
+    /// What it asks of its clients; `None`: nothing.
+    pub guard: Option<Box<Guard>>,
     /// How it terminates TLS; there is this exactly if some route terminates.
     pub tls: Option<Arc<Terminating>>,
     /// Counters.
@@ -107,6 +110,11 @@ impl Listener {
             Routing::Pool(pool) => Some(pool),
             Routing::ByHello(_) => None,
         }
+    }
+
+    /// Sessions that have not ended, of all workers; a moment old for those of others.
+    pub fn active(&self) -> i64 {
+        self.cells.all().map(|cells| cells.active.read()).sum()
     }
 
     /// What comes before a ClientHello.

@@ -1,6 +1,7 @@
 //! What outlives snapshots, found again by name; and the way from a model to a snapshot.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -10,6 +11,9 @@ use crate::backend::{self, Backend, BackendId, State};
 use crate::balance::{Balancer, Member};
 use crate::base::address::{Address, Endpoint};
 use crate::config::model::{self, Initial, Model, Target};
+use crate::limits::guard::Guard;
+use crate::limits::sources::Sources;
+use crate::limits::store::{Access, Lists};
 use crate::metrics;
 use crate::tls::ServerName;
 use crate::tls::live::{Encrypting, Settings, Terminating};
@@ -24,7 +28,18 @@ pub struct Registries {
     listeners: HashMap<Arc<str>, ListenerId>,
     /// Numbers are never used twice, so that a late message cannot meet the wrong listener.
     next_listener: u32,
+    /// What the sources of each listener are up to.
+    sources: HashMap<Arc<str>, Arc<Sources>>,
     metrics: Arc<metrics::Registry>,
+}
+
+/// What was made of the files that a model names.
+#[derive(Clone, Copy)]
+pub struct Made<'a> {
+    /// Of certificates, keys and authorities.
+    pub tls: &'a Settings,
+    /// Of lists of networks.
+    pub lists: &'a Lists,
 }
 
 impl Registries {
@@ -35,18 +50,19 @@ impl Registries {
             pools: HashMap::new(),
             listeners: HashMap::new(),
             next_listener: 0,
+            sources: HashMap::new(),
             metrics,
         }
     }
 
     /// Builds a snapshot aside: live state is looked up, none is changed.
     ///
-    /// A name without an answer gives its pool no backend. `tls` was made for the same model.
+    /// A name without an answer gives its pool no backend. `made` was made for the same model.
     pub fn build(
         &self,
         model: Arc<Model>,
         answers: &Answers,
-        tls: &Settings,
+        Made { tls, lists }: Made<'_>,
         version: u64,
     ) -> Snapshot {
         let pools: Vec<Arc<Pool>> = model
@@ -70,7 +86,9 @@ impl Registries {
             // Validation has seen to it that every pool exists.
             if let Some(routing) = routing(&listener.routing, &by_name) {
                 let tls = tls.listener(&listener.name).cloned();
-                listeners.insert(id, self.listener(listener, routing, tls));
+                let access = lists.get(&listener.name).cloned();
+                let guard = self.guard(listener, access);
+                listeners.insert(id, self.listener(listener, routing, (tls, guard)));
             }
         }
         Snapshot {
@@ -96,6 +114,15 @@ impl Registries {
             self.pools
                 .insert(Arc::clone(&pool.name), Arc::clone(&pool.live));
         }
+        // Of a listener that left, too: it may come back while some of its sessions go on.
+        self.sources
+            .retain(|_, sources| Arc::strong_count(sources) > 1);
+        for listener in snapshot.listeners.values() {
+            if let Some(sources) = listener.guard.as_ref().and_then(|guard| guard.sources()) {
+                let sources = Arc::clone(sources);
+                self.sources.insert(Arc::clone(&listener.name), sources);
+            }
+        }
         let numbered = snapshot.listeners.iter();
         self.listeners = numbered
             .map(|(id, listener)| (Arc::clone(&listener.name), *id))
@@ -108,7 +135,7 @@ impl Registries {
         &self,
         listener: &model::Listener,
         routing: Routing,
-        tls: Option<Arc<Terminating>>,
+        (tls, guard): (Option<Arc<Terminating>>, Option<Guard>),
     ) -> Listener {
         Listener {
             name: Arc::clone(&listener.name),
@@ -117,9 +144,21 @@ impl Registries {
             keepalive: listener.socket.keepalive,
             routing,
             proxy_protocol: listener.proxy_protocol.clone(),
+            guard: guard.map(Box::new),
             tls,
             cells: self.metrics.listener(&listener.name),
         }
+    }
+
+    fn guard(&self, listener: &model::Listener, access: Option<Arc<Access>>) -> Option<Guard> {
+        Guard::new(access, &listener.limits, |prefixes| {
+            let known = self.sources.get(&listener.name);
+            let known = known.filter(|sources| sources.prefixes() == prefixes);
+            known.map_or_else(
+                || Arc::new(Sources::new((random(), random()), prefixes)),
+                Arc::clone,
+            )
+        })
     }
 
     fn pool(&self, pool: &model::Pool, answers: &Answers, tls: Option<Arc<Encrypting>>) -> Pool {
@@ -198,6 +237,11 @@ fn new_backend(id: BackendId, pool: &model::Pool) -> Backend {
         Some(Initial::Check) => State::Unchecked,
     });
     backend
+}
+
+/// A number that nobody can know.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// One of the backends that a host name stands for.
@@ -290,7 +334,15 @@ mod tests {
                 .model,
         );
         let registries = Registries::new(Arc::new(metrics::Registry::new(1)));
-        let snapshot = registries.build(model, &Answers::new(), &Settings::default(), 1);
+        let snapshot = registries.build(
+            model,
+            &Answers::new(),
+            Made {
+                tls: &Settings::default(),
+                lists: &Lists::new(),
+            },
+            1,
+        );
         let listener = |name| {
             let id = snapshot.listener_id(name).unwrap();
             snapshot.listener(id).unwrap()

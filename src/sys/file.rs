@@ -1,13 +1,43 @@
 //! Files that may turn out to be pipes or terminals, on which a plain call could wait for ever.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// How a file looks without being read: device, inode, length, and the times of the last change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Look {
+    /// When anything of it was last changed, seconds since 1970.
+    pub const fn changed(&self) -> i64 {
+        self.changed.0
+    }
+}
+
+/// Looks at a file; `None`: it cannot be looked at, such as for want of it.
+pub fn look(file: &Path) -> Option<Look> {
+    // Links are followed: it counts what they lead to.
+    let found = fs::metadata(file).ok()?;
+    Some(Look {
+        device: found.dev(),
+        inode: found.ino(),
+        length: found.len(),
+        modified: (found.mtime(), found.mtime_nsec()),
+        changed: (found.ctime(), found.ctime_nsec()),
+    })
+}
 
 /// Opens a file for reading; if it is a pipe, neither this nor a read from it waits for a writer.
 ///

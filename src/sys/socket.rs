@@ -78,6 +78,25 @@ pub fn reset(socket: BorrowedFd<'_>) {
     }
 }
 
+/// Ends a connection that nobody has read from: the peer gets the end of the stream, and a reset only if
+/// what it had sent by now was more than a few kilobytes.
+pub fn finish_gently(socket: BorrowedFd<'_>) {
+    finish_sending(socket);
+    // A close resets where bytes were not read (RFC 2525 §2.17).
+    let _ = receive(socket, &mut [0; 4096]);
+}
+
+/// Ends a connection without a word, as far as that can be had: with CAP_NET_ADMIN nothing is sent; else a
+/// reset that the first router drops, so that a peer on the same network gets it.
+pub fn vanish(socket: BorrowedFd<'_>) {
+    if set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, 1).is_ok() {
+        return;
+    }
+    let _ = set_option(socket, libc::IPPROTO_IP, libc::IP_TTL, 1);
+    let _ = set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, 1);
+    reset(socket);
+}
+
 /// Whether the peer has reset the connection or it broke, although nobody has read that yet.
 pub fn is_broken(socket: BorrowedFd<'_>) -> bool {
     let mut waits = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];

@@ -3,9 +3,7 @@
 //! A file is told by what it is, not by its name: a rename over it and a link that leads elsewhere
 //! give another inode. What has only been touched is found out by its content.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +17,7 @@ use super::live::{Encrypting, Terminating};
 use super::tickets::TicketKeys;
 use crate::base::clock::Instant;
 use crate::config::model::{Certificate, ClientAuth, PoolTls, Termination, Verify};
+use crate::sys::file::{Look, look};
 
 /// How long files that cannot be used may be under way: a chain and its key are written one after the
 /// other, and what is in between is no fault.
@@ -67,16 +66,6 @@ pub(super) struct Watched {
 
 /// `None`: some file cannot be read.
 type Digest = Option<[u8; 32]>;
-
-/// How a file looks without being read: device, inode, length, and the times of the last change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Look {
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
 
 /// Why what is there is not in force.
 struct Trouble {
@@ -279,21 +268,8 @@ pub(super) fn of_pool(pool: &PoolTls) -> Vec<PathBuf> {
     authorities.into_iter().chain(own).collect()
 }
 
-/// `None`: it cannot be looked at, such as for want of it.
-fn look(file: &Path) -> Option<Look> {
-    // Links are followed: it counts what they lead to.
-    let found = fs::metadata(file).ok()?;
-    Some(Look {
-        device: found.dev(),
-        inode: found.ino(),
-        length: found.len(),
-        modified: (found.mtime(), found.mtime_nsec()),
-        changed: (found.ctime(), found.ctime_nsec()),
-    })
-}
-
 fn are_young(looks: &[Option<Look>], now: UnixTime) -> bool {
     let since = now.as_secs().saturating_sub(YOUNG.as_secs());
-    let is_young = |look: &Look| u64::try_from(look.changed.0).is_ok_and(|at| at >= since);
+    let is_young = |look: &Look| u64::try_from(look.changed()).is_ok_and(|at| at >= since);
     looks.iter().flatten().any(is_young)
 }

@@ -18,6 +18,7 @@ use crate::base::clock::now;
 use crate::base::limits::ACCEPTS_PER_TURN;
 use crate::base::seldom::Seldom;
 use crate::io::socket::Socket;
+use crate::limits::guard::Pass;
 use crate::snapshot::ListenerId;
 use crate::sys::socket::{accept, finish};
 
@@ -37,6 +38,9 @@ const QUIET_CHECK: Duration = Duration::from_millis(25);
 /// A new connection and its peer's address.
 type Accepted = (OwnedFd, Option<SocketAddr>);
 
+/// One that may stay.
+type Admitted = (Accepted, Pass);
+
 /// All sockets that one worker accepts from.
 pub(super) struct Accepting {
     worker: Rc<Worker>,
@@ -51,7 +55,7 @@ struct Gate {
     withdrawn: RefCell<Option<Pinned>>,
     closed: Cell<bool>,
     /// A client that waits for a descriptor for its backend.
-    held: RefCell<Option<Accepted>>,
+    held: RefCell<Option<Admitted>>,
     /// Closing the last of these closes the listening socket itself.
     _kept: Arc<OwnedFd>,
 }
@@ -221,8 +225,9 @@ impl Gate {
             return Err(Errno::MFILE);
         }
         for accepted in 0..most {
-            let (socket, address) = match self.next_client() {
-                Ok(accepted) => accepted,
+            let ((socket, address), pass) = match self.next_client(worker) {
+                Ok(Some(admitted)) => admitted,
+                Ok(None) => continue,
                 Err(Errno::AGAIN) => return Ok(accepted),
                 Err(error) if is_clients(error) => continue,
                 Err(error) => return Err(error),
@@ -232,7 +237,7 @@ impl Gate {
                 None => None,
                 Some(Ok(spare)) => Some(spare),
                 Some(Err(error)) => {
-                    self.held.replace(Some((socket, address)));
+                    self.held.replace(Some(((socket, address), pass)));
                     return Err(error);
                 }
             };
@@ -241,6 +246,7 @@ impl Gate {
                 socket,
                 spare,
                 address,
+                pass,
                 listener: self.listener.get(),
             };
             session::begin(client, snapshot, worker);
@@ -248,10 +254,24 @@ impl Gate {
         Ok(most)
     }
 
-    /// The client that was held back, or else the next that waits.
-    fn next_client(&self) -> Result<Accepted, Errno> {
-        let held = self.held.borrow_mut().take();
-        held.map_or_else(|| accept(self.socket.as_fd()), Ok)
+    /// The client that was held back, or else the next that waits; `None`: it was turned away.
+    fn next_client(&self, worker: &Rc<Worker>) -> Result<Option<Admitted>, Errno> {
+        if let Some(held) = self.held.borrow_mut().take() {
+            return Ok(Some(held));
+        }
+        let accepted = accept(self.socket.as_fd())?;
+        let snapshot = self.snapshot(worker);
+        // Snapshot and sockets change together, so the listener is there.
+        let Some(listener) = snapshot.listener(self.listener.get()) else {
+            return Ok(None);
+        };
+        match worker.admit(&snapshot, listener, accepted.1) {
+            Ok(pass) => Ok(Some((accepted, pass))),
+            Err(reason) => {
+                worker.turn_away(accepted, reason, (&snapshot, listener));
+                Ok(None)
+            }
+        }
     }
 
     fn holds_client(&self) -> bool {

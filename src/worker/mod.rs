@@ -7,6 +7,7 @@ pub mod mailbox;
 pub mod runtime;
 
 mod accept;
+mod admit;
 mod front;
 mod heard;
 mod prepare;
@@ -94,7 +95,7 @@ impl Worker {
             return 0;
         }
         let most = self.sessions_max.load(Ordering::Relaxed);
-        most.saturating_sub(self.metrics.sessions())
+        most.saturating_sub(self.metrics.held())
     }
 
     fn cells(&self) -> &WorkerCells {

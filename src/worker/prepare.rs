@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -120,7 +121,19 @@ async fn listen<'a>(
     if let (Routing::Pool(_), None) = (&listener.routing, &listener.proxy_protocol) {
         return Ok(Preface::of(worker.opening(link).bytes.into()));
     }
-    match preface::read(link, listener, &worker.lane, record.client).await {
+    let (client, kept) = (record.client, &mut record.pass);
+    let admit = |source: IpAddr| {
+        let Some(guard) = listener.guard.as_deref() else {
+            return Ok(());
+        };
+        if !guard.is_allowed(source) {
+            return Err(Reason::Denied);
+        }
+        *kept = guard.count(source, now())?;
+        worker.count_over(listener, kept.over);
+        Ok(())
+    };
+    match preface::read(link, listener, (&worker.lane, client), admit).await {
         Ok(preface) => Ok(preface),
         Err(refused) => {
             record.heard = Some(Box::new(Heard {

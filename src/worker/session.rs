@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::admit::over_text;
 use super::heard::Heard;
 use super::prepare::{Opening, prepare, relay_prepared, say};
 use super::{Pinned, Worker};
@@ -23,6 +24,7 @@ use crate::forward::relay::{Loan, relay};
 use crate::io::socket::Socket;
 use crate::io::unwind::caught;
 use crate::io::wheel::Key;
+use crate::limits::guard::Pass;
 use crate::log::session::{
     Asked, Client as Source, Closed, Event, SessionId, SessionLine, TcpFacts,
 };
@@ -36,6 +38,8 @@ pub(super) struct Client {
     pub(super) spare: Option<OwnedFd>,
     /// `None`: it came through a unix socket.
     pub(super) address: Option<SocketAddr>,
+    /// Counts it among its source's.
+    pub(super) pass: Pass,
     pub(super) listener: ListenerId,
 }
 
@@ -53,6 +57,8 @@ struct Session {
 pub(super) struct Record {
     pub(super) id: SessionId,
     pub(super) client: Option<SocketAddr>,
+    /// Counts the session among its source's for as long as it lives.
+    pub(super) pass: Pass,
     opened: Instant,
     backend: Option<Arc<Backend>>,
     attempts: u8,
@@ -100,6 +106,7 @@ pub(super) fn begin(client: Client, snapshot: Pinned, worker: &Rc<Worker>) {
     let record = Record {
         id: worker.session_ids.borrow_mut().next_id(),
         client: client.address,
+        pass: client.pass,
         opened,
         backend: None,
         attempts: 0,
@@ -108,6 +115,7 @@ pub(super) fn begin(client: Client, snapshot: Pinned, worker: &Rc<Worker>) {
         heard: None,
     };
     worker.count_opened(listener);
+    worker.count_over(listener, record.pass.over);
     worker.log_opened(listener, &snapshot, &record);
     let session = Session {
         listener: client.listener,
@@ -356,7 +364,10 @@ impl Worker {
             backend_tcp: link.backend().and_then(tcp_facts),
             reason: ending.reason,
             side: ending.side,
-            cause: cause.as_deref().or(why),
+            cause: cause
+                .as_deref()
+                .or(why)
+                .or_else(|| record.pass.over.map(over_text)),
         };
         log.push(&self.line(listener, snapshot, record, Event::Close(&closed)));
     }

@@ -20,6 +20,7 @@ mod health;
 mod idle;
 mod observe;
 mod pair;
+mod protect;
 mod rejected;
 mod reload;
 mod rotation;

@@ -79,6 +79,14 @@ impl<'a> Scene<'a> {
             let note = "the listener takes PROXY headers: --src is the client that one names";
             explanation.notes.push(note.to_owned());
         }
+        let guard = self.listener.guard.as_deref();
+        if let (Some(guard), Some(source)) = (guard, client.source)
+            && !guard.is_allowed(source)
+        {
+            let why = "the listener's lists of networks do not let it in".to_owned();
+            explanation.refuse(Reason::Denied, None, why);
+            return explanation;
+        }
         match &self.listener.routing {
             Routing::Pool(pool) => {
                 if let Said::Bytes(bytes) = &client.said

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use crate::base::clock::now;
 use crate::config::model::Model;
 use crate::config::{self, Checked, Machine, Report};
+use crate::limits::store as lists;
 use crate::metrics;
-use crate::snapshot::{Registries, Snapshot};
+use crate::snapshot::{Made, Registries, Snapshot};
 use crate::tls::DefaultTimeProvider;
 use crate::tls::store::Store;
 
@@ -88,10 +89,15 @@ pub(super) fn explain(flags: &Explain) -> ExitCode {
 fn snapshot(checked: Checked) -> Result<Snapshot, Report> {
     let store = Store::new(Arc::new(DefaultTimeProvider));
     let prepared = store.prepare(&checked.model, &checked.places, now())?;
+    let lists = lists::prepare(&checked.model, &checked.places, now())?;
     let answers = backends::stand_ins(&checked.model);
     let registries = Registries::new(Arc::new(metrics::Registry::new(1)));
     let model: Arc<Model> = Arc::new(checked.model);
-    Ok(registries.build(model, &answers, prepared.settings(), 1))
+    let made = Made {
+        tls: prepared.settings(),
+        lists: lists.lists(),
+    };
+    Ok(registries.build(model, &answers, made, 1))
 }
 
 fn source(text: &str) -> Result<IpAddr, String> {

@@ -1,7 +1,10 @@
 //! The keys of `[[listener]]`.
 
-use super::Kind::{self, Choice, Flag, Number, OneOrList, Size, Table, TableOrOff, Tables, Time};
+use super::Kind::{
+    self, Choice, Flag, List, Number, OneOrList, Size, Table, TableOrOff, Tables, Time,
+};
 use super::Preset::{self, Empty, Required, Unset};
+use super::limits::{CONNECTIONS_MAX, LIMITS};
 use super::proxy::RECEIVE;
 use super::routes::ROUTE;
 use super::tls::TERMINATION;
@@ -24,15 +27,7 @@ pub(super) static LISTENER: Section = Section {
     title: "[[listener]]",
     doc: "Where clients connect.",
     one_of: &["pool", "route"],
-    later: &[
-        "allow",
-        "allow_file",
-        "deny",
-        "deny_file",
-        "limits",
-        "max_connections",
-        "mode",
-    ],
+    later: &["mode"],
     keys: &[
         key(
             "name",
@@ -93,6 +88,42 @@ pub(super) static LISTENER: Section = Section {
             Table(&RECEIVE),
             Empty,
             "Who says in the PROXY protocol whom it speaks for.",
+        ),
+        key(
+            "allow",
+            List(&Kind::Text(&text::NETWORK)),
+            Empty,
+            "Networks of clients that are let in; everybody if there are none here and no `allow_file`.",
+        ),
+        key(
+            "allow_file",
+            Kind::Text(&text::FILE),
+            Unset,
+            "A file with more of them, one a line; watched and read again when it changes.",
+        ),
+        key(
+            "deny",
+            List(&Kind::Text(&text::NETWORK)),
+            Empty,
+            "Networks of clients that are refused; a smaller network in `allow` is let in.",
+        ),
+        key(
+            "deny_file",
+            Kind::Text(&text::FILE),
+            Unset,
+            "A file with more of them, one a line; watched and read again when it changes.",
+        ),
+        key(
+            "max_connections",
+            Number(0, CONNECTIONS_MAX),
+            Preset::Number(0),
+            "Connections that the listener may have at a time; 0: any number.",
+        ),
+        key(
+            "limits",
+            Table(&LIMITS),
+            Empty,
+            "What one source may do, and what happens to who is over a limit.",
         ),
         key(
             "relay",

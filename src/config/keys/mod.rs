@@ -5,6 +5,7 @@
 mod backends;
 mod clients;
 mod health;
+mod limits;
 mod process;
 mod proxy;
 mod routes;

@@ -4,6 +4,7 @@ use super::Kind::{self, Choice, Flag, List, Named, Number, Table, Tables};
 use super::Preset::{self, Empty, Unset};
 use super::backends::POOL;
 use super::clients::LISTENER;
+use super::limits::CONNECTIONS_MAX;
 use super::{ANY, Section, key};
 use crate::config::choices;
 use crate::config::text;
@@ -48,7 +49,7 @@ static GLOBAL: Section = Section {
     title: "[global]",
     doc: "The process.",
     one_of: &[],
-    later: &["max_connections", "overload"],
+    later: &["overload"],
     keys: &[
         key(
             "workers",
@@ -67,6 +68,12 @@ static GLOBAL: Section = Section {
             Choice(&choices::DRIVER_WORDS, &[]),
             Preset::Text("auto"),
             "What the workers wait with; auto is io_uring where the kernel allows it.",
+        ),
+        key(
+            "max_connections",
+            Number(0, CONNECTIONS_MAX),
+            Preset::Number(0),
+            "Connections that all listeners together may have; 0: as many as there are descriptors for.",
         ),
         key("shutdown", Table(&SHUTDOWN), Empty, "How a stop goes."),
         key(

@@ -3,6 +3,7 @@
 //! Nothing here can mean "default", and no two fields can contradict each other.
 
 mod health;
+mod limits;
 mod tls;
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use crate::base::address::{Address, Endpoint};
 
 pub use health::{AllDown, BytesPattern, Exchange, Expect, Health, HttpProbe, Initial, Probe};
+pub use limits::{Access, Action, Enforcement, Limits};
 pub use tls::{
     ACME_TLS, Certificate, ClientAuth, ClientCa, PoolSni, PoolTls, ProxyHeader, ProxyReceive,
     ProxySend, ProxyTlvs, ProxyVersion, Rate, Route, RouteNames, Routes, Routing, StartTls, Target,
@@ -43,6 +45,8 @@ pub struct Global {
     pub pin: bool,
     /// What the workers wait with.
     pub driver: Driver,
+    /// Connections that all listeners together may have; `None`: as many as there are descriptors for.
+    pub connections_max: Option<u32>,
     /// How a stop goes.
     pub shutdown: Shutdown,
     /// DNS servers to ask instead of the system's; empty: the system's.
@@ -145,6 +149,10 @@ pub struct Listener {
     pub routing: Routing,
     /// Who says in the PROXY protocol whom it speaks for; `None`: nobody.
     pub proxy_protocol: Option<ProxyReceive>,
+    /// Who may connect.
+    pub access: Access,
+    /// How many, and how often.
+    pub limits: Limits,
     /// How bytes are moved.
     pub relay: Relay,
     /// How long a session may do what.

@@ -1,6 +1,7 @@
 //! The model as a list of keys and values: what printing writes and what a difference compares.
 
 mod health;
+mod limits;
 mod routes;
 
 use std::net::IpAddr;
@@ -25,6 +26,10 @@ pub(crate) fn global(global: &Global) -> Vec<Setting> {
         ("workers", Some(whole(global.workers))),
         ("pin", Some(global.pin.into())),
         ("driver", Some(word(&DRIVERS, &global.driver).into())),
+        (
+            "max_connections",
+            Some(i64::from(global.connections_max.unwrap_or(0)).into()),
+        ),
         ("shutdown.pre_stop", Some(time(global.shutdown.pre_stop))),
         ("shutdown.drain", Some(time(global.shutdown.drain))),
         ("resolver.nameservers", Some(list(&global.nameservers))),
@@ -67,6 +72,8 @@ pub(crate) fn listener(listener: &Listener) -> Vec<Setting> {
     let mut all = vec![("listen", Some(list(&listener.listen)))];
     all.extend(routes::routing(&listener.routing));
     all.extend(routes::proxy_receive(listener.proxy_protocol.as_ref()));
+    all.extend(limits::access(&listener.access));
+    all.extend(limits::limits(&listener.limits));
     all.push(("relay", Some(word(&RELAYS, &listener.relay).into())));
     all.extend(timeouts(&listener.timeouts));
     all.extend(socket_options(&listener.socket));

@@ -14,8 +14,10 @@ use crate::base::address::{Address, Endpoint, HostPort};
 pub(crate) use probe::{
     BYTES, EXPECTED_BYTES, HOST, METHOD, PATH, REGEX, STATUS, bytes_text, status_text,
 };
+pub(crate) use wire::network;
 pub(crate) use wire::{
-    JA4, NETWORK, PATTERN, PLAIN, POOL_SNI, PROTOCOL, RATE, TLV_VALUE, rate_text,
+    ACTION, JA4, NETWORK, PATTERN, PLAIN, POOL_SNI, PROTOCOL, RATE, TLV_VALUE, action, action_text,
+    rate_text,
 };
 
 /// A kind of text.

@@ -8,8 +8,9 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::{Expected, POOL, Text, is_number};
 use crate::base::name::{NamePattern, host_name};
-use crate::config::model::Rate;
+use crate::config::model::{Action, Rate};
 use crate::config::table::Value;
+use crate::config::units::{duration, duration_text};
 
 /// A host name or a wildcard.
 pub(crate) static PATTERN: Text = Text {
@@ -27,7 +28,7 @@ pub(crate) static NETWORK: Text = Text {
     expected: "a network such as \"10.0.0.0/8\" or \"2001:db8::/32\", or an IP address",
     words: &[],
     pattern: r"^[0-9a-fA-F:.]+(/\d+)?$",
-    parse: network,
+    parse: |text| network(text).map(Value::Network),
 };
 
 /// An application protocol (RFC 7301 §3.1).
@@ -90,6 +91,17 @@ pub(crate) static RATE: Text = Text {
     },
 };
 
+/// What happens to who is over a limit.
+pub(crate) static ACTION: Text = Text {
+    expected: "\"rst\", \"fin\", \"silent\" or \"tarpit\" with a time up to 10m, such as \"tarpit 10s\"",
+    words: &["rst", "fin", "silent", "tarpit 10s"],
+    pattern: r"^(rst|fin|silent|tarpit .+)$",
+    parse: |text| match action(text) {
+        Some(_) => Ok(Value::Text(Arc::from(text))),
+        None => Err(ACTION.expected.into()),
+    },
+};
+
 /// The value of a field of our own in the PROXY protocol's header.
 pub(crate) static TLV_VALUE: Text = Text {
     expected: "a text of at most 256 bytes",
@@ -116,6 +128,32 @@ const PERIODS: [(&str, Duration); 3] = [
     ("h", Duration::from_secs(3600)),
 ];
 
+/// Longer than any program waits that is worth keeping busy.
+const TARPIT_MAX: Duration = Duration::from_mins(10);
+
+/// Reads what [`ACTION`] takes.
+pub(crate) fn action(text: &str) -> Option<Action> {
+    match text {
+        "rst" => Some(Action::Reset),
+        "fin" => Some(Action::Finish),
+        "silent" => Some(Action::Silent),
+        text => {
+            let time = duration(text.strip_prefix("tarpit ")?.trim())?;
+            (!time.is_zero() && time <= TARPIT_MAX).then_some(Action::Tarpit(time))
+        }
+    }
+}
+
+/// The text that reads as the same action.
+pub(crate) fn action_text(action: Action) -> String {
+    match action {
+        Action::Reset => "rst".to_owned(),
+        Action::Finish => "fin".to_owned(),
+        Action::Silent => "silent".to_owned(),
+        Action::Tarpit(time) => format!("tarpit {}", duration_text(time)),
+    }
+}
+
 /// The text that reads as the same rate.
 pub(crate) fn rate_text(rate: Rate) -> String {
     let unit = PERIODS.iter().find(|(_, period)| *period == rate.per);
@@ -131,7 +169,8 @@ fn rate(text: &str) -> Option<Rate> {
         .then_some(Rate { count, per: *per })
 }
 
-fn network(text: &str) -> Result<Value, Expected> {
+/// Reads what [`NETWORK`] takes.
+pub(crate) fn network(text: &str) -> Result<IpNet, Expected> {
     let one = text.parse::<IpAddr>().map(IpNet::from);
     let net: IpNet = one
         .or_else(|_| text.parse())
@@ -145,7 +184,7 @@ fn network(text: &str) -> Result<Value, Expected> {
         let why = "an IPv4 client of an IPv6 socket counts as what it is";
         return Err(format!("\"{v4}\": {why}").into());
     }
-    Ok(Value::Network(net))
+    Ok(net)
 }
 
 /// The IPv4 network that a network within `::ffff:0:0/96` stands for.

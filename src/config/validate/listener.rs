@@ -75,6 +75,9 @@ impl Check<'_> {
         if let Some(routing) = &routing {
             self.idle_timeouts(table, routing, proxy_protocol.as_ref());
         }
+        let access = self.access(table);
+        let limits = self.limits(table);
+        self.limits_without_address(table, (&listen, proxy_protocol.as_ref()));
         if proxy_protocol.is_none() {
             self.clients_without_address(table, &listen);
         }
@@ -83,6 +86,8 @@ impl Check<'_> {
             listen,
             routing: routing?,
             proxy_protocol,
+            access,
+            limits,
             relay: meaning(&RELAYS, word(table, "relay")),
             timeouts,
             socket,

@@ -1,6 +1,7 @@
 //! From what the files say to the model: references, names and settings that depend on each other.
 
 mod health;
+mod limits;
 mod listener;
 mod pool;
 mod proxy;
@@ -93,6 +94,7 @@ impl Check<'_> {
             workers,
             pin: global.flag("pin"),
             driver: meaning(&DRIVERS, word(global, "driver")),
+            connections_max: Some(global.number("max_connections")).filter(|&most| most > 0),
             shutdown: Shutdown {
                 pre_stop: shutdown.time("pre_stop"),
                 drain: shutdown.time("drain"),

@@ -75,13 +75,16 @@ pub struct Refused {
 
 /// Reads what the client says first, and finds its route.
 ///
+/// `admit` is asked once about the client, where somebody else may speak for it; its error is the reason to
+/// refuse it.
+///
 /// # Errors
-/// The session's end: the client said what no route takes, said nothing in time, or left.
+/// The session's end: the client said what no route takes, said nothing in time, may not connect, or left.
 pub async fn read<'a>(
     link: &'a Link,
     listener: &'a Listener,
-    lane: &'a Lane,
-    client: Option<SocketAddr>,
+    (lane, client): (&'a Lane, Option<SocketAddr>),
+    admit: impl FnOnce(IpAddr) -> Result<(), Reason>,
 ) -> Result<Preface<'a>, Refused> {
     let mut reader = Reader {
         link,
@@ -102,6 +105,12 @@ pub async fn read<'a>(
         }) => Some(source.ip()),
         _ => client.map(|client| client.ip()),
     };
+    if let (Some(source), Some(_)) = (source, &listener.proxy_protocol) {
+        admit(source).map_err(|reason| {
+            let why = format!("{source}, for whom the connection was made");
+            reader.refuse(reason, proxied.is_some().then_some(why))
+        })?;
+    }
     let mut preface = Preface {
         proxied,
         ..Preface::of(Vec::new())

@@ -1,0 +1,101 @@
+//! `allow`, `deny`, `max_connections` and `limits` of a listener.
+
+use std::path::PathBuf;
+
+use super::routes::networks;
+use super::{Check, section, word};
+use crate::base::address::Endpoint;
+use crate::config::model::{Access, Action, Enforcement, Limits, ProxyReceive};
+use crate::config::report::Finding;
+use crate::config::table::{Table, Value};
+use crate::config::text::action;
+
+const LISTS: [&str; 4] = ["allow", "allow_file", "deny", "deny_file"];
+
+const UNIX: &str =
+    "every address of the listener is a unix socket, whose clients are in no network";
+
+impl Check<'_> {
+    /// Who may connect to a listener.
+    pub(super) fn access(&mut self, table: &Table) -> Access {
+        let access = Access {
+            allow: networks(table, "allow"),
+            allow_file: table.text("allow_file").map(|path| PathBuf::from(&**path)),
+            deny: networks(table, "deny"),
+            deny_file: table.text("deny_file").map(|path| PathBuf::from(&**path)),
+        };
+        for (place, value) in table.list("allow") {
+            if let Value::Network(network) = value
+                && access.deny.contains(network)
+            {
+                let message = format!("`allow` has no effect for {network}: `deny` has it, too");
+                self.warnings.push(Finding::at(*place, message));
+            }
+        }
+        access
+    }
+
+    /// How many may connect to a listener, and how often.
+    pub(super) fn limits(&mut self, table: &Table) -> Limits {
+        let limits = section(table, "limits");
+        let rate = match limits.entry("rate_per_source").map(|entry| &entry.value) {
+            Some(Value::Rate(rate)) => Some(*rate),
+            _ => None,
+        };
+        let some = |number: u32| (number > 0).then_some(number);
+        let per_source = some(limits.number("per_source"));
+        let connections = some(table.number("max_connections"));
+        if rate.is_none() {
+            self.idle_setting(limits, "burst", "`rate_per_source` is \"off\"");
+        }
+        if per_source.is_none() && rate.is_none() {
+            let why = "neither `per_source` nor `rate_per_source` is set";
+            for name in ["exempt", "ipv4_prefix", "ipv6_prefix", "log_only"] {
+                self.idle_setting(limits, name, why);
+            }
+        }
+        if let (Some(most), Some(all)) = (per_source, connections)
+            && most > all
+        {
+            let why = "`max_connections` is lower";
+            self.idle_setting(limits, "per_source", why);
+        }
+        let burst = match limits.entry("burst").map(|entry| &entry.value) {
+            Some(Value::Number(burst)) => *burst,
+            _ => rate.map_or(1, |rate| rate.count),
+        };
+        Limits {
+            connections,
+            per_source,
+            rate,
+            burst,
+            action: action(word(limits, "action")).unwrap_or(Action::Reset),
+            exempt: networks(limits, "exempt"),
+            ipv4_prefix: u8::try_from(limits.number("ipv4_prefix")).unwrap_or(32),
+            ipv6_prefix: u8::try_from(limits.number("ipv6_prefix")).unwrap_or(128),
+            enforcement: if limits.flag("log_only") {
+                Enforcement::LogOnly
+            } else {
+                Enforcement::Reject
+            },
+        }
+    }
+
+    /// Warns about what goes by the client's address where clients have none.
+    pub(super) fn limits_without_address(
+        &mut self,
+        table: &Table,
+        (listen, proxy_protocol): (&[Endpoint], Option<&ProxyReceive>),
+    ) {
+        let all_unix = listen.iter().all(|at| matches!(at, Endpoint::Unix(_)));
+        if listen.is_empty() || !all_unix || proxy_protocol.is_some() {
+            return;
+        }
+        for name in LISTS {
+            self.idle_setting(table, name, UNIX);
+        }
+        for name in ["per_source", "rate_per_source"] {
+            self.idle_setting(section(table, "limits"), name, UNIX);
+        }
+    }
+}

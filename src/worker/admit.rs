@@ -1,0 +1,147 @@
+//! Whether a client that has just come may stay, and what becomes of who may not.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Pinned, Worker};
+use crate::base::clock::now;
+use crate::base::reason::{Reason, Side};
+use crate::config::model::Action;
+use crate::limits::guard::Pass;
+use crate::log::session::{Asked, Client as Source, Closed, Event, SessionLine};
+use crate::snapshot::Listener;
+use crate::sys::socket::{finish_gently, reset, vanish};
+
+/// Rejected clients that one worker keeps waiting; others are reset at once.
+const TARPITTED_MAX: i64 = 1_024;
+
+impl Worker {
+    /// Asked before anything is made for the client.
+    ///
+    /// A worker counts its own sessions only after this, and sees the others' a moment late: so many more
+    /// than a limit says may be there as there are other workers.
+    pub(super) fn admit(
+        &self,
+        snapshot: &Pinned,
+        listener: &Listener,
+        client: Option<SocketAddr>,
+    ) -> Result<Pass, Reason> {
+        // Whom a proxy speaks for is known once its header is there.
+        let known = client.filter(|_| listener.proxy_protocol.is_none());
+        let guard = listener.guard.as_deref();
+        if let (Some(guard), Some(client)) = (guard, known)
+            && !guard.is_allowed(client.ip())
+        {
+            return Err(Reason::Denied);
+        }
+        let most = snapshot.model.global.connections_max;
+        if most.is_some_and(|most| self.metrics.sessions() >= u64::from(most)) {
+            return Err(Reason::LimitGlobal);
+        }
+        let Some(guard) = guard else {
+            return Ok(Pass::default());
+        };
+        let most = guard.connections();
+        if most.is_some_and(|most| listener.active() >= i64::from(most)) {
+            return Err(Reason::LimitListener);
+        }
+        match known {
+            Some(client) => guard.count(client.ip(), now()),
+            None => Ok(Pass::default()),
+        }
+    }
+
+    /// Counts, logs and ends the connection of a client that may not stay.
+    pub(super) fn turn_away(
+        self: &Rc<Self>,
+        (socket, client): (OwnedFd, Option<SocketAddr>),
+        reason: Reason,
+        (snapshot, listener): (&Pinned, &Listener),
+    ) {
+        let cells = listener.cells.worker(self.index);
+        cells.accepted.inc();
+        cells.ended[reason.index()].inc();
+        self.log_turned_away(client, reason, (snapshot, listener));
+        let guard = listener.guard.as_deref();
+        let action = guard
+            .filter(|_| reason != Reason::Denied)
+            .map_or(Action::Reset, |guard| guard.action());
+        match action {
+            Action::Reset => reset(socket.as_fd()),
+            Action::Finish => finish_gently(socket.as_fd()),
+            Action::Silent => vanish(socket.as_fd()),
+            Action::Tarpit(time) => self.keep_waiting(socket, time),
+        }
+    }
+
+    /// Resets the client after some time; until then it costs a descriptor and a timer.
+    fn keep_waiting(self: &Rc<Self>, socket: OwnedFd, time: Duration) {
+        if self.cells().tarpitted.read() >= TARPITTED_MAX || self.room() == 0 {
+            return reset(socket.as_fd());
+        }
+        self.cells().tarpitted.inc();
+        let worker = Rc::clone(self);
+        monoio::spawn(async move {
+            monoio::time::sleep(time).await;
+            worker.cells().tarpitted.dec();
+            reset(socket.as_fd());
+        });
+    }
+
+    fn log_turned_away(
+        &self,
+        client: Option<SocketAddr>,
+        reason: Reason,
+        (snapshot, listener): (&Pinned, &Listener),
+    ) {
+        let mut log = self.log.borrow_mut();
+        if !log.wants_close() {
+            return;
+        }
+        let closed = Closed {
+            asked: Asked::default(),
+            backend: None,
+            endpoint: None,
+            attempts: 0,
+            connect: None,
+            first_byte: None,
+            duration: Duration::ZERO,
+            bytes_up: 0,
+            bytes_down: 0,
+            client_tcp: None,
+            backend_tcp: None,
+            reason,
+            side: Side::Us,
+            cause: None,
+        };
+        log.push(&SessionLine {
+            session: self.session_ids.borrow_mut().next_id(),
+            listener: &listener.name,
+            client: client.map_or(Source::Unix, Source::Inet),
+            pool: listener.pool().map(|pool| &*pool.name),
+            worker: self.index,
+            snapshot: snapshot.version,
+            event: Event::Close(&closed),
+        });
+    }
+
+    /// Counts a client that is over a limit and served all the same.
+    pub(super) fn count_over(&self, listener: &Listener, over: Option<Reason>) {
+        let cells = listener.cells.worker(self.index);
+        match over {
+            Some(Reason::LimitSource) => cells.over_source.inc(),
+            Some(_) => cells.over_rate.inc(),
+            None => {}
+        }
+    }
+}
+
+/// What the session line says of a client that is over a limit and served all the same.
+pub(super) const fn over_text(over: Reason) -> &'static str {
+    match over {
+        Reason::LimitSource => "over limit_source, served because of `log_only`",
+        _ => "over limit_rate, served because of `log_only`",
+    }
+}
