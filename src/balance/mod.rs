@@ -13,6 +13,7 @@
 mod first;
 mod least_connections;
 mod maglev;
+mod peak_ewma;
 mod random_two;
 mod round_robin;
 mod source_hash;
@@ -24,6 +25,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::base::clock::Instant;
@@ -83,6 +85,7 @@ pub struct Balancer {
     members: Vec<Member>,
     /// Members of weight above 0 by tier, lowest first; no tier is empty.
     tiers: Vec<Tier>,
+    slow_start: Option<Duration>,
 }
 
 impl Balancer {
@@ -103,7 +106,18 @@ impl Balancer {
             balance,
             members,
             tiers,
+            slow_start: None,
         }
+    }
+
+    /// The same with so long a slow start; `first` has no shares to begin with.
+    pub fn starting_slowly(self, slow_start: Option<Duration>) -> Self {
+        Self { slow_start, ..self }
+    }
+
+    /// Whether it goes by how far away backends [feel](Backend::feel_connect).
+    pub fn feels(&self) -> bool {
+        self.balance == Balance::PeakEwma
     }
 
     /// All members in the file's order, those of weight 0 too.

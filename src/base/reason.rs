@@ -29,6 +29,10 @@ pub enum Reason {
     LimitHandshakes,
     /// The pool has no backend that may be tried.
     NoBackend,
+    /// Every backend that may be tried has as many connections as it may, and nobody more may wait.
+    PoolFull,
+    /// No backend had room for one more connection within `queue_timeout`.
+    QueueTimeout,
     /// The last backend tried refused the connection.
     ConnectRefused,
     /// The last backend tried did not answer in time.
@@ -58,7 +62,7 @@ pub enum Side {
 
 impl Reason {
     /// Every reason, in the order of the manual.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Eof,
         Self::ClientReset,
         Self::BackendReset,
@@ -72,6 +76,8 @@ impl Reason {
         Self::Denied,
         Self::LimitHandshakes,
         Self::NoBackend,
+        Self::PoolFull,
+        Self::QueueTimeout,
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::ConnectUnreachable,
@@ -97,6 +103,8 @@ impl Reason {
             Self::Denied => "denied",
             Self::LimitHandshakes => "limit_handshakes",
             Self::NoBackend => "no_backend",
+            Self::PoolFull => "pool_full",
+            Self::QueueTimeout => "queue_timeout",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectUnreachable => "connect_unreachable",
@@ -117,6 +125,8 @@ impl Reason {
                 | Self::Denied
                 | Self::LimitHandshakes
                 | Self::NoBackend
+                | Self::PoolFull
+                | Self::QueueTimeout
                 | Self::ConnectRefused
                 | Self::ConnectTimeout
                 | Self::ConnectUnreachable

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cells::{Absorb, Counter, ListenerCells, PoolCells};
+use super::cells::{Absorb, Counter, Gauge, ListenerCells, PoolCells};
 use super::exposition::Page;
 use super::names::{self, OTHER, VALUES_MAX};
 use super::registry::{Registry, Row};
@@ -152,7 +152,7 @@ fn listeners(page: &mut Page, rows: &[Row<ListenerCells>]) {
         }
         for (index, cells) in cells.all().enumerate() {
             let labels = [listener, ("worker", &index.to_string())];
-            page.gauge(&names::CONNECTIONS_ACTIVE, &labels, active(cells));
+            page.gauge(&names::CONNECTIONS_ACTIVE, &labels, present(&cells.active));
         }
         let directions = [("up", &total.bytes_up), ("down", &total.bytes_down)];
         counters(page, &names::BYTES, (listener, "direction"), &directions);
@@ -181,6 +181,8 @@ fn pools(page: &mut Page, rows: &[Row<PoolCells>]) {
         counters(page, &names::RETRIES, (pool, "outcome"), &outcomes);
         let left_out = total.proxy_values_left_out.read();
         page.counter(&names::PROXY_VALUES_LEFT_OUT, &[pool], left_out);
+        page.gauge(&names::QUEUE, &[pool], present(&total.queue));
+        page.counter(&names::QUEUED, &[pool], total.queued.read());
     }
     let connect = totals
         .iter()
@@ -299,8 +301,8 @@ const fn number(count: u64) -> f64 {
     clippy::cast_precision_loss,
     reason = "gauges are floating point; no count reaches 2^53"
 )]
-fn active(cells: &ListenerCells) -> f64 {
-    cells.active.read() as f64
+fn present(gauge: &Gauge) -> f64 {
+    gauge.read() as f64
 }
 
 #[cfg(test)]

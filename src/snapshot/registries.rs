@@ -9,6 +9,7 @@ use super::{Listener, ListenerId, Pool, PoolLive, Routing, Snapshot};
 use crate::backend::{self, Backend, BackendId};
 use crate::balance::{Balancer, Member};
 use crate::base::address::{Address, Endpoint};
+use crate::base::clock::now;
 use crate::config::model::{self, Model, Target};
 use crate::metrics;
 use crate::tls::ServerName;
@@ -25,6 +26,8 @@ pub struct Registries {
     /// Numbers are never used twice, so that a late message cannot meet the wrong listener.
     next_listener: u32,
     metrics: Arc<metrics::Registry>,
+    /// A configuration is in force: a backend that comes now comes beside others.
+    has_begun: bool,
 }
 
 impl Registries {
@@ -36,6 +39,7 @@ impl Registries {
             listeners: HashMap::new(),
             next_listener: 0,
             metrics,
+            has_begun: false,
         }
     }
 
@@ -83,6 +87,7 @@ impl Registries {
 
     /// Takes over what a snapshot brought that is now in force, and forgets what nothing uses.
     pub fn adopt(&mut self, snapshot: &Snapshot) {
+        self.has_begun = true;
         self.backends.reconcile(
             snapshot
                 .pools
@@ -90,6 +95,9 @@ impl Registries {
                 .flat_map(|pool| pool.balancer.members())
                 .map(|member| &member.backend),
         );
+        for pool in &snapshot.pools {
+            pool.come_into_force();
+        }
         // A pool that left may still have sessions, and may come back to them.
         self.pools.retain(|_, live| Arc::strong_count(live) > 1);
         for pool in &snapshot.pools {
@@ -123,31 +131,45 @@ impl Registries {
     }
 
     fn pool(&self, pool: &model::Pool, answers: &Answers, tls: Option<Arc<Encrypting>>) -> Pool {
-        let members = pool
+        let live = self.pools.get(&pool.name).map(Arc::clone);
+        let live = live.unwrap_or_default();
+        let (members, limits): (Vec<_>, Vec<_>) = pool
             .backends
             .iter()
-            .flat_map(|backend| self.members(&pool.name, backend, answers))
-            .collect();
-        let live = self.pools.get(&pool.name).map(Arc::clone);
+            .flat_map(|backend| {
+                let members = self.members((&pool.name, &live), backend, answers);
+                members
+                    .into_iter()
+                    .map(|member| (member, backend.max_connections))
+            })
+            .unzip();
         let server_names = match tls {
             Some(_) => server_names(&pool.backends, answers),
             None => HashMap::new(),
         };
         Pool {
             name: Arc::clone(&pool.name),
-            balancer: Balancer::new(pool.balance, members),
+            balancer: Balancer::new(pool.balance, members).starting_slowly(pool.slow_start),
+            is_limited: limits.iter().any(|&limit| limit > 0),
+            limits: limits.into(),
+            queue: pool.queue,
             connect: pool.connect,
             retry_budget: pool.retry_budget,
             source: pool.source,
             proxy_protocol: pool.proxy_protocol.clone(),
             tls,
             server_names,
-            live: live.unwrap_or_default(),
+            live,
             cells: self.metrics.pool(&pool.name),
         }
     }
 
-    fn members(&self, pool: &Arc<str>, backend: &model::Backend, answers: &Answers) -> Vec<Member> {
+    fn members(
+        &self,
+        (pool, live): (&Arc<str>, &PoolLive),
+        backend: &model::Backend,
+        answers: &Answers,
+    ) -> Vec<Member> {
         let member = |name: Arc<str>, endpoint: Endpoint| {
             let id = BackendId {
                 pool: Arc::clone(pool),
@@ -155,8 +177,19 @@ impl Registries {
                 endpoint,
             };
             let known = self.backends.find(&id);
+            // One that outlived its pool would give its slots to a line that nobody stands in.
+            let known = known.filter(|known| known.is_in_line(&live.queue));
+            let backend_of = |id| {
+                let new = Backend::in_line(id, Arc::clone(&live.queue));
+                new.set_limit(backend.max_connections);
+                let new = Arc::new(new);
+                if self.has_begun {
+                    new.became_usable(now());
+                }
+                new
+            };
             Member {
-                backend: known.unwrap_or_else(|| Arc::new(Backend::new(id))),
+                backend: known.unwrap_or_else(|| backend_of(id)),
                 weight: backend.weight,
                 tier: backend.tier,
             }
@@ -179,6 +212,24 @@ impl Registries {
                     .collect()
             }
         }
+    }
+}
+
+impl Pool {
+    /// Puts in force what outlives the snapshot, and lets those go who no longer need to wait.
+    fn come_into_force(&self) {
+        let members = self.balancer.members();
+        for (member, limit) in members.iter().zip(&self.limits) {
+            member.backend.set_limit(*limit);
+        }
+        let open = || {
+            let open = members.iter().filter(|member| member.weight > 0);
+            open.map(|member| &member.backend)
+        };
+        self.live.queue.set_members(open());
+        open()
+            .filter(|backend| !backend.has_failed())
+            .for_each(Backend::serve_waiting);
     }
 }
 

@@ -19,6 +19,7 @@ mod faults;
 mod idle;
 mod observe;
 mod pair;
+mod queue;
 mod rejected;
 mod reload;
 mod rotation;

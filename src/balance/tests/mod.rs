@@ -1,5 +1,6 @@
 //! What the balancers promise, each as a fact about walks: the pool that they are asked in.
 
+mod peak_ewma;
 mod shares;
 mod source_hash;
 mod walk;
@@ -15,11 +16,12 @@ const NOW: Instant = Instant::from_millis(10_000);
 
 const SOURCE_HASH: Balance = Balance::SourceHash { ipv6_prefix: 128 };
 
-const ALL: [Balance; 5] = [
+const ALL: [Balance; 6] = [
     Balance::RoundRobin,
     Balance::LeastConnections,
     Balance::RandomTwo,
     SOURCE_HASH,
+    Balance::PeakEwma,
     Balance::First,
 ];
 
