@@ -101,6 +101,10 @@ impl Dialler<'_> {
         let pool = self.call.pool;
         let client = self.link.client();
         let lacks = |cause| (Reason::PoolFull, Some(cause));
+        if pool.live.queue.waiting() >= waiting.most {
+            // A flood of those who cannot wait costs no descriptors.
+            return Err((Reason::PoolFull, None));
+        }
         let wake = Wake::new().map_err(lacks)?;
         let watch = watch_leaving(client.as_fd(), wake.as_fd()).map_err(lacks)?;
         let watch = Socket::new(watch)

@@ -318,3 +318,38 @@ fn a_stop_serves_those_who_wait_as_long_as_it_drains() {
         .collect();
     assert_eq!(reasons, ["eof", "drain", "drain"]);
 }
+
+#[test]
+fn a_full_pool_is_waited_for_beside_a_backend_that_fails_and_that_one_helps_once_it_is_back() {
+    let closed = address();
+    let backend = Named::start("b");
+    let front = address();
+    let ringlane = Ringlane::start(&configuration(
+        front,
+        "queue = 10\nqueue_timeout = \"30s\"",
+        &[(closed, ""), (backend.address, "max_connections = 1")],
+    ));
+    let held = Visit::to(front);
+    assert_eq!(held.backend, "b");
+    let clients: Vec<_> = (1..=4)
+        .map(|count| {
+            let visit = thread::spawn(move || Visit::to(front));
+            until_waiting(&ringlane, f64::from(count));
+            visit
+        })
+        .collect();
+    // The slot goes on to the first; nobody is told that the other backend refuses.
+    held.finish().unwrap();
+    until_waiting(&ringlane, 3.0);
+    let mut clients = clients.into_iter();
+    let first = clients.next().unwrap().join().unwrap();
+    assert_eq!(first.backend, "b");
+    let _back = Named::start_at("a", closed).unwrap();
+    // Longer than a failure is remembered: the next client tries it.
+    thread::sleep(Duration::from_millis(1_200));
+    assert_eq!(Visit::to(front).backend, "a");
+    for client in clients {
+        assert_eq!(client.join().unwrap().backend, "a");
+    }
+    until_waiting(&ringlane, 0.0);
+}
