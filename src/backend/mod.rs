@@ -27,6 +27,10 @@ pub const WARM: u64 = 1_024;
 /// What a failed connect counts as among connect times.
 const FAILED_CONNECT: Duration = Duration::from_secs(1);
 
+/// Connect times below this are alike: what a busy machine adds to one says nothing of the way to it, and
+/// would send a quiet pool's clients to one backend until the other's luck turns.
+const NOISE: Duration = Duration::from_micros(250);
+
 /// Which backend is meant, the same before and after a reload.
 ///
 /// The endpoint belongs to it: a backend that moved is another backend, and each answer for a host
@@ -221,7 +225,8 @@ impl Backend {
                 0
             }
         };
-        self.latency.read(now).unwrap_or_else(unheard) + 1
+        let time = self.latency.read(now).unwrap_or_else(unheard);
+        time.max(Latency::units(NOISE))
     }
 
     /// Notes that a connect begins. At a backend whose last failure is half forgotten it is the probe:

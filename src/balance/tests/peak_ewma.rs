@@ -129,6 +129,21 @@ fn nobody_rushes_to_a_backend_that_nobody_has_heard_of() {
 }
 
 #[test]
+fn small_differences_do_not_send_everybody_to_one() {
+    let mut pool = Pool::new(Balance::PeakEwma, members(&[1, 1, 2]));
+    for (index, micros) in [40, 90, 240].into_iter().enumerate() {
+        let took = Duration::from_micros(micros);
+        pool.backend(index).feel_connect(NOW, took);
+    }
+    let shares = pool.shares(4_000);
+    for (share, expected) in shares.iter().zip([1_000, 1_000, 2_000]) {
+        assert!(share.abs_diff(expected) < 150, "{shares:?}");
+    }
+    pool.backend(1).feel_connect(NOW, Duration::from_millis(2));
+    assert!(pool.shares(4_000)[1] < 100);
+}
+
+#[test]
 fn a_failed_connect_counts_as_a_second() {
     let mut pool = Pool::new(Balance::PeakEwma, members(&[1, 1]));
     for index in 0..2 {
