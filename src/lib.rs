@@ -248,6 +248,8 @@
 //! | farewell | the alert that a refused peer gets, and the time to read it |
 //! | lane | the buffer and pipes that all bytes of a worker pass through |
 //! | lease | one connection counted on a backend |
+//! | slot | a lease's share of `max_connections` |
+//! | queue | clients that wait for a slot, first come, first served |
 //! | walk | the order in which one session tries backends |
 //! | worker | one core's thread, and all sessions on it |
 //! | gate | one socket that a worker accepts from |

@@ -13,11 +13,12 @@ use ringlane::config::model::Balance;
 
 use super::{Case, place_below, seeded};
 
-const BALANCERS: [(&str, Balance); 5] = [
+const BALANCERS: [(&str, Balance); 6] = [
     ("round_robin", Balance::RoundRobin),
     ("least_connections", Balance::LeastConnections),
     ("random_two", Balance::RandomTwo),
     ("source_hash", Balance::SourceHash { ipv6_prefix: 128 }),
+    ("peak_ewma", Balance::PeakEwma),
     ("first", Balance::First),
 ];
 

@@ -100,6 +100,7 @@ impl Session {
             backend: Some(&self.backend),
             endpoint: Some(&self.endpoint),
             attempts: 1,
+            queued: None,
             connect: Some(self.connect),
             first_byte: Some(self.first_byte),
             duration: self.duration,

@@ -4,6 +4,8 @@
 //! ([`Registry`]). Workers write them as they dial and close; `balance` reads them to choose.
 
 mod health;
+mod latency;
+mod queue;
 mod registry;
 mod retry_budget;
 
@@ -16,8 +18,20 @@ use crate::base::address::Endpoint;
 use crate::base::clock::Instant;
 
 pub use health::{Probed, State};
+use latency::Latency;
+pub use queue::{Place, Queue};
 pub use registry::Registry;
 pub use retry_budget::RetryBudget;
+
+/// The whole of a backend's weight, see [`Backend::warmth`].
+pub const WARM: u64 = 1_024;
+
+/// What a failed connect counts as among connect times.
+const FAILED_CONNECT: Duration = Duration::from_secs(1);
+
+/// Connect times below this are alike: what a busy machine adds to one says nothing of the way to it, and
+/// would send a quiet pool's clients to one backend until the other's luck turns.
+const NOISE: Duration = Duration::from_micros(250);
 
 /// Which backend is meant, the same before and after a reload.
 ///
@@ -42,8 +56,12 @@ pub struct BackendId {
 pub struct Backend {
     id: BackendId,
     /// Written by [`Lease`] alone, on any worker; read by balancers and metrics. Additions and
-    /// subtractions of one atomic never get lost, whatever the ordering.
+    /// subtractions of one atomic never get lost, whatever the ordering. Where there is a limit the order
+    /// is sequentially consistent, see [`Queue`].
     active: AtomicU32,
+    /// The most leases at a time; 0: any number. Written by the main thread as a configuration comes into
+    /// force, read by workers; a lease more or less in that moment does no harm.
+    limit: AtomicU32,
     /// Nanoseconds of the last connect that failed, or began after that, with none succeeding since;
     /// 0: there is none. Written by whichever worker's connect began or ended last; read by balancers.
     failed_at: AtomicU64,
@@ -53,18 +71,33 @@ pub struct Backend {
     failures_total: AtomicU64,
     /// What probes say of it; written by the control thread, except at first.
     health: health::Facts,
+    /// Nanoseconds of when the backend began to be used while others were; 0: with the process. Written as
+    /// a configuration comes into force or a check succeeds, read by balancers.
+    usable_since: AtomicU64,
+    latency: Latency,
+    /// Who waits for a slot, here or at another backend of the pool.
+    queue: Arc<Queue>,
 }
 
 impl Backend {
-    /// A backend that nobody is connected to and that never failed.
-    pub const fn new(id: BackendId) -> Self {
+    /// A backend that nobody is connected to and that never failed, without a limit.
+    pub fn new(id: BackendId) -> Self {
+        Self::in_line(id, Arc::default())
+    }
+
+    /// The same as one of several whose clients wait in one line.
+    pub const fn in_line(id: BackendId, queue: Arc<Queue>) -> Self {
         Self {
             id,
+            queue,
             active: AtomicU32::new(0),
+            limit: AtomicU32::new(0),
             failed_at: AtomicU64::new(0),
             connects_total: AtomicU64::new(0),
             failures_total: AtomicU64::new(0),
             health: health::Facts::new(),
+            usable_since: AtomicU64::new(0),
+            latency: Latency::new(),
         }
     }
 
@@ -100,6 +133,107 @@ impl Backend {
         Lease(Arc::clone(self))
     }
 
+    /// The same unless the backend has as many connections as it may; exact however many workers ask at
+    /// once.
+    pub fn try_lease(self: &Arc<Self>) -> Option<Lease> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if limit == 0 {
+            return Some(self.lease());
+        }
+        let one_more = |active| (active < limit).then(|| active + 1);
+        let taken = self
+            .active
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more);
+        taken.is_ok().then(|| Lease(Arc::clone(self)))
+    }
+
+    /// Whether the backend has as many connections as it may.
+    pub fn is_full(&self) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        limit != 0 && self.active() >= limit
+    }
+
+    /// The most connections at a time; 0: any number. More that are open stay open.
+    pub fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Whether its clients wait in this line.
+    pub fn is_in_line(&self, queue: &Arc<Queue>) -> bool {
+        Arc::ptr_eq(&self.queue, queue)
+    }
+
+    /// Gives what room there is to those who wait: after a limit was raised, a backend was added or one has
+    /// come back.
+    pub fn serve_waiting(self: &Arc<Self>) {
+        if self.queue.waiting() > 0 {
+            self.queue.serve(self);
+        }
+    }
+
+    /// The end of a lease where there is a limit.
+    fn give_back(self: &Arc<Self>) {
+        let fits = self.active.load(Ordering::SeqCst) <= self.limit.load(Ordering::Relaxed);
+        if fits && self.queue.hand_over(self) {
+            return;
+        }
+        self.active.fetch_sub(1, Ordering::SeqCst);
+        // Somebody may have begun to wait since the look at the line. Not at a backend that has failed:
+        // `hand_over` has decided on that.
+        if !self.has_failed() {
+            self.serve_waiting();
+        }
+    }
+
+    /// Notes that the backend is new beside others, or has come back: where there is a slow start, its begins
+    /// now; and those who wait may go there.
+    pub fn became_usable(self: &Arc<Self>, now: Instant) {
+        let since = now.as_nanos().max(1);
+        self.usable_since.store(since, Ordering::Relaxed);
+        self.serve_waiting();
+    }
+
+    /// How much of its weight the backend counts with, of [`WARM`], while a slow start takes `time`: a tenth
+    /// at first, then evenly more.
+    pub fn warmth(&self, now: Instant, time: Duration) -> u64 {
+        const COLD: u64 = WARM / 10;
+        let since = self.usable_since.load(Ordering::Relaxed);
+        if since == 0 {
+            return WARM;
+        }
+        let passed = now.since(Instant::from_nanos(since));
+        if passed >= time {
+            return WARM;
+        }
+        let gained = u128::from(WARM - COLD) * passed.as_nanos() / time.as_nanos().max(1);
+        COLD + u64::try_from(gained).unwrap_or(0)
+    }
+
+    /// Takes in how long a connect took.
+    pub fn feel_connect(&self, now: Instant, took: Duration) {
+        self.latency.feel_peak(now, took);
+    }
+
+    /// Takes in the round trip time of a connection at its end.
+    pub fn feel_round_trip(&self, now: Instant, took: Duration) {
+        self.latency.feel(now, took);
+    }
+
+    /// How far away the backend feels, in units that only compare. One that nobody has heard of is near, and
+    /// as far as one that does not answer once somebody has asked it: nobody else then waits to find out.
+    pub fn connect_time(&self, now: Instant) -> u64 {
+        let unheard = || {
+            let asked = self.active() > 0;
+            if asked {
+                Latency::units(FAILED_CONNECT)
+            } else {
+                0
+            }
+        };
+        let time = self.latency.read(now).unwrap_or_else(unheard);
+        time.max(Latency::units(NOISE))
+    }
+
     /// Notes that a connect begins. At a backend whose last failure is half forgotten it is the probe:
     /// until its end, others keep away from the backend for another while, so that one that hangs
     /// holds up one client a second and not everyone.
@@ -113,6 +247,7 @@ impl Backend {
     /// Notes that a connect was refused, timed out or could not reach the backend.
     pub fn connect_failed(&self, now: Instant) {
         self.failures_total.fetch_add(1, Ordering::Relaxed);
+        self.latency.feel_peak(now, FAILED_CONNECT);
         self.failed_at
             .store(now.as_nanos().max(1), Ordering::Relaxed);
     }
@@ -149,9 +284,16 @@ impl Backend {
     }
 }
 
-/// One connection counted on a backend; dropping it counts it off.
+/// One connection counted on a backend; dropping it counts it off, or gives it to whoever waits.
 #[derive(Debug)]
 pub struct Lease(Arc<Backend>);
+
+impl Lease {
+    /// The backend itself.
+    pub const fn backend(&self) -> &Arc<Backend> {
+        &self.0
+    }
+}
 
 impl Deref for Lease {
     type Target = Backend;
@@ -163,7 +305,11 @@ impl Deref for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        if self.0.limit.load(Ordering::Relaxed) == 0 {
+            self.0.active.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.0.give_back();
+        }
     }
 }
 
@@ -228,6 +374,23 @@ mod tests {
         backend.connect_begins(Instant::from_millis(7_000));
         backend.connect_succeeded();
         assert!(!backend.recently_failed(Instant::from_millis(7_000)));
+    }
+
+    #[test]
+    fn a_slow_start_goes_from_a_tenth_to_all_evenly() {
+        let backend = backend();
+        let time = Duration::from_secs(10);
+        let at = |millis: u64| backend.warmth(Instant::from_millis(5_000 + millis), time);
+        assert_eq!(at(0), WARM, "it began with the process");
+        backend.became_usable(Instant::from_millis(5_000));
+        assert_eq!((at(0), at(5_000), at(10_000)), (102, 563, WARM));
+        assert!((0..10_000).all(|millis| at(millis) <= at(millis + 1)));
+        let earlier = backend.warmth(Instant::from_millis(4_996), time);
+        assert_eq!(earlier, 102, "a clock that is behind");
+        assert_eq!(
+            backend.warmth(Instant::from_millis(5_000), Duration::ZERO),
+            WARM
+        );
     }
 
     #[test]

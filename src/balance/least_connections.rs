@@ -16,18 +16,18 @@ pub(super) fn pick(
 ) -> Option<usize> {
     let members = &candidates.tier.members;
     let turn = round_robin::pick(candidates, rotation, random)?;
-    let least = members.get(turn)?.load();
+    let least = candidates.load(turn);
     let (mut best, mut least) = (None, least);
     // The weights of those that share the least load.
     let mut tied = 0;
-    for (place, member) in members.iter().enumerate() {
-        let load = member.load();
+    for place in 0..members.len() {
+        let load = candidates.load(place);
         match load.compare(&least) {
             Ordering::Less if candidates.allows(place) => {
-                (best, least, tied) = (Some(place), load, u64::from(member.weight));
+                (best, least, tied) = (Some(place), load, candidates.weight_of(place));
             }
             Ordering::Equal if best.is_some() && candidates.allows(place) => {
-                tied += u64::from(member.weight);
+                tied += candidates.weight_of(place);
             }
             _ => {}
         }
@@ -37,9 +37,9 @@ pub(super) fn pick(
     };
     // One draw for all of them, and a second look: a draw for each cost twice as much.
     let mut drawn = random.below(tied);
-    for (place, member) in members.iter().enumerate().skip(first) {
-        if member.load().compare(&least) == Ordering::Equal && candidates.allows(place) {
-            match drawn.checked_sub(u64::from(member.weight)) {
+    for place in first..members.len() {
+        if candidates.load(place).compare(&least) == Ordering::Equal && candidates.allows(place) {
+            match drawn.checked_sub(candidates.weight_of(place)) {
                 Some(rest) => drawn = rest,
                 None => return Some(place),
             }

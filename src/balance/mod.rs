@@ -13,6 +13,7 @@
 mod first;
 mod least_connections;
 mod maglev;
+mod peak_ewma;
 mod random_two;
 mod round_robin;
 mod source_hash;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::base::clock::Instant;
@@ -90,6 +92,7 @@ pub struct Balancer {
     tiers: Vec<Tier>,
     /// What happens once no member of any tier is up.
     all_down: AllDown,
+    slow_start: Option<Duration>,
 }
 
 impl Balancer {
@@ -111,6 +114,7 @@ impl Balancer {
             members,
             tiers,
             all_down: AllDown::default(),
+            slow_start: None,
         }
     }
 
@@ -119,6 +123,17 @@ impl Balancer {
     pub fn with_all_down(mut self, all_down: AllDown) -> Self {
         self.all_down = all_down;
         self
+    }
+
+    /// The same with so long a slow start; `first` has no shares to begin with.
+    #[must_use]
+    pub fn starting_slowly(self, slow_start: Option<Duration>) -> Self {
+        Self { slow_start, ..self }
+    }
+
+    /// Whether it goes by how far away backends [feel](Backend::feel_connect).
+    pub fn feels(&self) -> bool {
+        self.balance == Balance::PeakEwma
     }
 
     /// All members in the file's order, those of weight 0 too.

@@ -11,7 +11,7 @@ use crate::base::random::Random;
 /// Of two equally loaded ones the first drawn is taken, so that equal load follows the weights.
 pub(super) fn pick(candidates: &Candidates<'_>, random: &mut Random) -> Option<usize> {
     let tier = candidates.tier;
-    let load = |place: usize| tier.members[place].load();
+    let load = |place: usize| candidates.load(place);
     let draw = |random: &mut Random| tier.wheel.place_at(random.below(tier.wheel.total()));
     let first = candidates.settle(random, draw, |place| candidates.allows(place))?;
     let second = candidates.settle(random, draw, |place| {

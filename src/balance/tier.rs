@@ -1,10 +1,12 @@
 //! The members of one tier with their tables, and which of them one walk may still choose.
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 use super::Member;
 use super::maglev::Maglev;
 use super::wheel::Wheel;
+use crate::backend::WARM;
 use crate::base::clock::Instant;
 use crate::base::limits::CONNECT_ATTEMPTS_MAX;
 use crate::base::random::Random;
@@ -19,6 +21,7 @@ const DRAWS_MAX: usize = 8;
 pub(super) struct Tier {
     pub(super) members: Box<[Member]>,
     pub(super) wheel: Wheel,
+    pub(super) least_weight: u16,
     /// Only for `source_hash`, and only where there is a choice.
     pub(super) maglev: Option<Maglev>,
 }
@@ -29,18 +32,9 @@ impl Tier {
         let hashes = matches!(balance, Balance::SourceHash { .. }) && members.len() > 1;
         Self {
             wheel: Wheel::new(&weights),
+            least_weight: weights.iter().copied().min().unwrap_or(1),
             maglev: hashes.then(|| Maglev::new(&members)),
             members: members.into_boxed_slice(),
-        }
-    }
-}
-
-impl Member {
-    /// The connections it has now, for its weight.
-    pub(super) fn load(&self) -> Load {
-        Load {
-            active: u64::from(self.backend.active()),
-            weight: u64::from(self.weight),
         }
     }
 }
@@ -118,6 +112,8 @@ pub(super) struct Candidates<'a> {
     pub(super) pass: Pass,
     pub(super) whom: Whom,
     pub(super) now: Instant,
+    /// How long a backend that comes beside others takes to get its whole share.
+    pub(super) slow_start: Option<Duration>,
 }
 
 impl Candidates<'_> {
@@ -125,11 +121,39 @@ impl Candidates<'_> {
         let backend = &self.tier.members[place].backend;
         !self.tried.contains(self.index, place)
             && (self.whom == Whom::All || backend.is_up())
+            && !backend.is_full()
             && match self.pass {
                 Pass::Fresh => !backend.recently_failed(self.now),
                 Pass::Sound => !backend.has_failed(),
                 Pass::Any => true,
             }
+    }
+
+    /// The weight of a place as of now; in smaller units where there is a slow start.
+    pub(super) fn weight_of(&self, place: usize) -> u64 {
+        let member = &self.tier.members[place];
+        let weight = u64::from(member.weight);
+        match self.slow_start {
+            None => weight,
+            Some(time) => weight * member.backend.warmth(self.now, time),
+        }
+    }
+
+    /// The connections that a place has now, for its weight.
+    pub(super) fn load(&self, place: usize) -> Load {
+        Load {
+            active: u64::from(self.tier.members[place].backend.active()),
+            weight: self.weight_of(place),
+        }
+    }
+
+    /// Whether a place keeps what was drawn for it by its whole weight.
+    fn keeps(&self, place: usize, random: &mut Random) -> bool {
+        let Some(time) = self.slow_start else {
+            return true;
+        };
+        let warmth = self.tier.members[place].backend.warmth(self.now, time);
+        warmth == WARM || random.below(WARM) < warmth
     }
 
     /// The first of a few draws that suits, else any that does, by weight; `None` if none does.
@@ -144,7 +168,7 @@ impl Candidates<'_> {
     ) -> Option<usize> {
         for _ in 0..DRAWS_MAX {
             let place = draw(random);
-            if suits(place) {
+            if suits(place) && self.keeps(place, random) {
                 return Some(place);
             }
         }
@@ -159,10 +183,11 @@ impl Candidates<'_> {
     ) -> Option<usize> {
         let mut weights = 0;
         let mut chosen = None;
-        for (place, member) in self.tier.members.iter().enumerate() {
+        for place in 0..self.tier.members.len() {
             if suits(place) {
-                weights += u64::from(member.weight);
-                if random.below(weights) < u64::from(member.weight) {
+                let weight = self.weight_of(place);
+                weights += weight;
+                if random.below(weights) < weight {
                     chosen = Some(place);
                 }
             }
@@ -179,7 +204,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Compares the quotients without dividing; 32 bits times 16 cannot overflow.
+    /// Compares the quotients without dividing; 32 bits times 26 cannot overflow.
     pub(super) fn compare(&self, other: &Self) -> Ordering {
         (self.active * other.weight).cmp(&(other.active * self.weight))
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::tier::{Candidates, Pass, Tier, Tried, Whom};
 use super::{
-    Ask, Balancer, Rotation, first, least_connections, random_two, round_robin, source_hash,
+    Ask, Balancer, Rotation, first, least_connections, peak_ewma, random_two, round_robin,
+    source_hash,
 };
 use crate::backend::Backend;
 use crate::base::clock::Instant;
@@ -74,6 +75,7 @@ impl<'a> Walk<'a> {
             },
             whom: self.whom,
             now: self.now,
+            slow_start: self.balancer.slow_start,
         };
         let random = &mut self.random;
         match (self.balancer.balance, self.key) {
@@ -85,6 +87,7 @@ impl<'a> Walk<'a> {
                 least_connections::pick(&candidates, self.rotation, random)
             }
             (Balance::RandomTwo, _) => random_two::pick(&candidates, random),
+            (Balance::PeakEwma, _) => peak_ewma::pick(&candidates, random),
             (Balance::First, _) => first::pick(&candidates),
         }
     }

@@ -37,6 +37,10 @@ pub enum Reason {
     LimitGlobal,
     /// The pool has no backend that may be tried.
     NoBackend,
+    /// Every backend that may be tried has as many connections as it may, and nobody more may wait.
+    PoolFull,
+    /// No backend had room for one more connection within `queue_timeout`.
+    QueueTimeout,
     /// The last backend tried refused the connection.
     ConnectRefused,
     /// The last backend tried did not answer in time.
@@ -66,7 +70,7 @@ pub enum Side {
 
 impl Reason {
     /// Every reason, in the order of the manual.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Eof,
         Self::ClientReset,
         Self::BackendReset,
@@ -84,6 +88,8 @@ impl Reason {
         Self::LimitListener,
         Self::LimitGlobal,
         Self::NoBackend,
+        Self::PoolFull,
+        Self::QueueTimeout,
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::ConnectUnreachable,
@@ -113,6 +119,8 @@ impl Reason {
             Self::LimitListener => "limit_listener",
             Self::LimitGlobal => "limit_global",
             Self::NoBackend => "no_backend",
+            Self::PoolFull => "pool_full",
+            Self::QueueTimeout => "queue_timeout",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectUnreachable => "connect_unreachable",
@@ -137,6 +145,8 @@ impl Reason {
                 | Self::LimitListener
                 | Self::LimitGlobal
                 | Self::NoBackend
+                | Self::PoolFull
+                | Self::QueueTimeout
                 | Self::ConnectRefused
                 | Self::ConnectTimeout
                 | Self::ConnectUnreachable

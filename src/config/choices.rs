@@ -35,11 +35,12 @@ pub(crate) const RELAYS: [(&str, Relay); 3] = [
 ];
 
 /// `pool.balance`; what a balancer has of its own stands beside the word.
-pub(crate) const BALANCES: [(&str, Balance); 5] = [
+pub(crate) const BALANCES: [(&str, Balance); 6] = [
     ("least_connections", Balance::LeastConnections),
     ("round_robin", Balance::RoundRobin),
     ("random_two", Balance::RandomTwo),
     ("source_hash", Balance::SourceHash { ipv6_prefix: 128 }),
+    ("peak_ewma", Balance::PeakEwma),
     ("first", Balance::First),
 ];
 
@@ -102,7 +103,7 @@ pub(crate) const LEVEL_WORDS: [&str; 4] = words(&LEVELS);
 pub(crate) const FORMAT_WORDS: [&str; 2] = words(&FORMATS);
 pub(crate) const LOG_ON_WORDS: [&str; 2] = words(&LOG_ONS);
 pub(crate) const RELAY_WORDS: [&str; 3] = words(&RELAYS);
-pub(crate) const BALANCE_WORDS: [&str; 5] = words(&BALANCES);
+pub(crate) const BALANCE_WORDS: [&str; 6] = words(&BALANCES);
 pub(crate) const TLS_VERSION_WORDS: [&str; 2] = words(&TLS_VERSIONS);
 pub(crate) const STARTTLS_WORDS: [&str; 2] = words(&STARTTLS);
 pub(crate) const RECEIVE_WORDS: [&str; 3] = words(&RECEIVES);

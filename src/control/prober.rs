@@ -81,6 +81,9 @@ impl Prober {
             tracing::error!("health checks cannot be made: {why}");
         }
         if let Some(change) = self.schedule.end(ticket, &outcome, now() - at) {
+            if change.state == State::Up {
+                change.target.backend.became_usable(now());
+            }
             tell(&change, &outcome);
         }
     }

@@ -59,6 +59,8 @@ pub struct Dialled {
     pub took: Duration,
     /// Backends tried, this one included.
     pub attempts: u8,
+    /// How long the client waited for one that has room.
+    pub queued: Option<Duration>,
 }
 
 /// No backend could be reached.
@@ -72,6 +74,8 @@ pub struct DialFault {
     pub backend: Option<Arc<Backend>>,
     /// Backends tried.
     pub attempts: u8,
+    /// How long the client waited for one that has room.
+    pub queued: Option<Duration>,
 }
 
 /// Connects to the pool's best backend, or to the next one where that fails.
@@ -84,20 +88,30 @@ pub async fn dial(link: &Link, call: &Call<'_>) -> Result<Dialled, DialFault> {
     let mut dialler = Dialler::new(link, call);
     let Call { pool, ask, .. } = *call;
     for backend in pool.balancer.walk(&pool.live.rotation, ask) {
+        let Some(lease) = dialler.lease(backend) else {
+            continue;
+        };
         if !dialler.may_try() {
-            break;
+            return Err(dialler.fault);
         }
-        if let Some(dialled) = dialler.attempt(backend).await {
+        if let Some(dialled) = dialler.attempt(lease).await {
             return Ok(dialled);
         }
+    }
+    if pool.is_limited
+        && let Some(dialled) = Box::pin(dialler.dial_later()).await
+    {
+        return Ok(dialled);
     }
     Err(dialler.fault)
 }
 
-struct Dialler<'a> {
-    link: &'a Link,
-    call: &'a Call<'a>,
-    fault: DialFault,
+pub(super) struct Dialler<'a> {
+    pub(super) link: &'a Link,
+    pub(super) call: &'a Call<'a>,
+    pub(super) fault: DialFault,
+    /// What `connect.total` counts from: when there was a backend to try.
+    pub(super) begun: Instant,
     /// The last attempt looked whether a backend that had failed is back.
     probed: bool,
 }
@@ -109,17 +123,28 @@ impl<'a> Dialler<'a> {
             cause: None,
             backend: None,
             attempts: 0,
+            queued: None,
         };
         Self {
             link,
             call,
             fault,
+            begun: call.ask.now,
             probed: false,
         }
     }
 
+    /// A slot at `backend`; `None`: it has none, or another with none is rather to be waited for.
+    pub(super) fn lease(&self, backend: &Arc<Backend>) -> Option<Lease> {
+        let pool = self.call.pool;
+        if pool.queue.is_some() && backend.recently_failed(now()) && pool.is_worth_waiting_for() {
+            return None;
+        }
+        backend.try_lease()
+    }
+
     /// Whether the pool's limits allow one more attempt.
-    fn may_try(&self) -> bool {
+    pub(super) fn may_try(&self) -> bool {
         if self.link.ending().is_some() {
             return false;
         }
@@ -130,7 +155,7 @@ impl<'a> Dialler<'a> {
         }
         let pool = self.call.pool;
         let limits = &pool.connect;
-        if self.fault.attempts >= limits.attempts || time - self.call.ask.now >= limits.total {
+        if self.fault.attempts >= limits.attempts || time - self.begun >= limits.total {
             return false;
         }
         if self.probed {
@@ -144,11 +169,12 @@ impl<'a> Dialler<'a> {
         granted
     }
 
-    async fn attempt(&mut self, backend: &Arc<Backend>) -> Option<Dialled> {
+    pub(super) async fn attempt(&mut self, lease: Lease) -> Option<Dialled> {
         self.fault.attempts += 1;
-        let lease = backend.lease();
+        let backend = lease.backend();
         let begun = now();
-        self.probed = backend.has_failed() && !backend.recently_failed(begun);
+        let had_failed = backend.has_failed();
+        self.probed = had_failed && !backend.recently_failed(begun);
         backend.connect_begins(begun);
         let outcome = self.connect(backend).await;
         let time = now();
@@ -161,6 +187,12 @@ impl<'a> Dialler<'a> {
         match outcome {
             Ok((socket, sent)) => {
                 backend.connect_succeeded();
+                if had_failed {
+                    backend.serve_waiting();
+                }
+                if self.call.pool.balancer.feels() {
+                    backend.feel_connect(time, time - begun);
+                }
                 self.call.cells.connect_seconds.record(time - begun);
                 Some(Dialled {
                     socket,
@@ -169,6 +201,7 @@ impl<'a> Dialler<'a> {
                     connected: time,
                     took: time - begun,
                     attempts: self.fault.attempts,
+                    queued: self.fault.queued,
                 })
             }
             Err(cause) => {
@@ -265,8 +298,7 @@ impl<'a> Dialler<'a> {
         loop {
             match open(endpoint, pool.source) {
                 Err(Errno::MFILE | Errno::NFILE)
-                    if self.link.ending().is_none()
-                        && now() - self.call.ask.now < pool.connect.total =>
+                    if self.link.ending().is_none() && now() - self.begun < pool.connect.total =>
                 {
                     monoio::time::sleep(SHORTAGE_PAUSE).await;
                 }
@@ -277,7 +309,7 @@ impl<'a> Dialler<'a> {
 
     async fn until_writable(&self, socket: &Socket) -> Result<(), Errno> {
         let limits = &self.call.pool.connect;
-        let left = limits.total.saturating_sub(now() - self.call.ask.now);
+        let left = limits.total.saturating_sub(now() - self.begun);
         let timed_out = Cell::new(false);
         let end = || {
             timed_out.set(true);

@@ -7,3 +7,4 @@ pub mod relay;
 pub mod secure;
 
 mod pump;
+mod queue;

@@ -83,6 +83,8 @@ pub struct Closed<'a> {
     pub endpoint: Option<&'a Endpoint>,
     /// Backends tried.
     pub attempts: u32,
+    /// How long the client waited for a backend with room, if it had to.
+    pub queued: Option<Duration>,
     /// From the start of the successful attempt to the established connection.
     pub connect: Option<Duration>,
     /// From the established connection to the backend's first byte.
@@ -192,6 +194,9 @@ impl Closed<'_> {
             None => {}
         }
         fields.number("attempts", u64::from(self.attempts));
+        if let Some(queued) = self.queued {
+            fields.millis("queue_ms", queued);
+        }
         if let Some(connect) = self.connect {
             fields.millis("connect_ms", connect);
         }
@@ -343,6 +348,7 @@ mod tests {
             backend: Some("db-1"),
             endpoint: Some(endpoint),
             attempts: 2,
+            queued: Some(Duration::from_micros(1_500)),
             connect: Some(Duration::from_micros(345)),
             first_byte: Some(Duration::from_micros(1_234)),
             duration: Duration::from_millis(61_500),
@@ -390,7 +396,7 @@ mod tests {
                 r#"{"open_time":"2026-01-02T03:03:04.178Z","close_time":"2026-01-02T03:04:05.678Z","#,
                 r#""event":"close","session":"000100000000002a","listener":"postgres","#,
                 r#""client":"192.0.2.9:40000","worker":1,"snapshot":12,"pool":"main pool","#,
-                r#""backend":"db-1","endpoint":"10.0.0.7:5432","attempts":2,"connect_ms":0.345,"#,
+                r#""backend":"db-1","endpoint":"10.0.0.7:5432","attempts":2,"queue_ms":1.500,"connect_ms":0.345,"#,
                 r#""first_byte_ms":1.234,"duration_ms":61500.000,"bytes_up":1024,"bytes_down":7,"#,
                 r#""client_rtt_ms":0.081,"client_retransmits":3,"backend_rtt_ms":12.000,"#,
                 r#""backend_retransmits":0,"reason":"client_reset","side":"client","#,
@@ -411,7 +417,7 @@ mod tests {
                 "open_time=2026-01-02T03:03:04.178Z close_time=2026-01-02T03:04:05.678Z ",
                 "event=close session=000100000000002a listener=postgres client=192.0.2.9:40000 ",
                 "worker=1 snapshot=12 pool=\"main pool\" backend=db-1 endpoint=10.0.0.7:5432 ",
-                "attempts=2 connect_ms=0.345 first_byte_ms=1.234 duration_ms=61500.000 ",
+                "attempts=2 queue_ms=1.500 connect_ms=0.345 first_byte_ms=1.234 duration_ms=61500.000 ",
                 "bytes_up=1024 bytes_down=7 client_rtt_ms=0.081 client_retransmits=3 ",
                 "backend_rtt_ms=12.000 backend_retransmits=0 reason=client_reset side=client ",
                 "cause=\"recv: connection reset by peer\"\n"

@@ -318,6 +318,7 @@ mod tests {
             backend: Some("b"),
             endpoint: None,
             attempts: 1,
+            queued: None,
             connect: None,
             first_byte: None,
             duration: Duration::from_millis(5),

@@ -22,7 +22,7 @@ pub struct Counter(AtomicU64);
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicI64);
 
-/// What one worker counts for one listener; 544 bytes, 640 with its padding.
+/// What one worker counts for one listener; 560 bytes, 640 with its padding.
 #[derive(Debug, Default)]
 pub struct ListenerCells {
     /// Connections accepted.
@@ -51,7 +51,7 @@ pub struct ListenerCells {
     pub session_seconds: Histogram,
 }
 
-/// What one worker counts for one pool; 576 bytes, 640 with its padding.
+/// What one worker counts for one pool; 592 bytes, 640 with its padding.
 #[derive(Debug, Default)]
 pub struct PoolCells {
     /// From the start of an attempt to an established connection.
@@ -66,6 +66,10 @@ pub struct PoolCells {
     pub retries_denied: Counter,
     /// Values that PROXY headers to backends had no room for.
     pub proxy_values_left_out: Counter,
+    /// Clients that had to wait for a backend with room.
+    pub queued: Counter,
+    /// Clients that wait for one now.
+    pub queue: Gauge,
 }
 
 /// What one worker counts for itself.
@@ -202,6 +206,8 @@ impl Absorb for PoolCells {
         self.retries_denied.add(from.retries_denied.read());
         self.proxy_values_left_out
             .add(from.proxy_values_left_out.read());
+        self.queued.add(from.queued.read());
+        self.queue.add(from.queue.read());
     }
 }
 
@@ -239,9 +245,9 @@ mod tests {
 
     #[test]
     fn blocks_are_as_small_as_documented() {
-        assert_eq!(size_of::<ListenerCells>(), 544);
+        assert_eq!(size_of::<ListenerCells>(), 560);
         assert_eq!(size_of::<CachePadded<ListenerCells>>(), 640);
-        assert_eq!(size_of::<PoolCells>(), 576);
+        assert_eq!(size_of::<PoolCells>(), 608);
         assert_eq!(size_of::<CachePadded<PoolCells>>(), 640);
     }
 
@@ -252,6 +258,8 @@ mod tests {
         from.retries_failed.add(2);
         from.retries_denied.add(3);
         from.proxy_values_left_out.add(5);
+        from.queued.add(7);
+        from.queue.inc();
         from.connect_seconds
             .record(std::time::Duration::from_millis(1));
         from.first_byte_seconds
@@ -262,6 +270,8 @@ mod tests {
         assert_eq!(to.retries_failed.read(), 4);
         assert_eq!(to.retries_denied.read(), 6);
         assert_eq!(to.proxy_values_left_out.read(), 10);
+        assert_eq!(to.queued.read(), 14);
+        assert_eq!(to.queue.read(), 2);
         assert_eq!(to.connect_seconds.sum_nanos(), 2_000_000);
         assert_eq!(to.first_byte_seconds.sum_nanos(), 14_000_000_000);
     }

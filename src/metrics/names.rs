@@ -138,6 +138,20 @@ pub const PROXY_VALUES_LEFT_OUT: Metric = counter(
 );
 
 /// `{pool}`
+pub const QUEUE: Metric = gauge(
+    "ringlane_pool_queue",
+    Unit::Count,
+    "Clients that wait for a backend of the pool with room for them.",
+);
+
+/// `{pool}`
+pub const QUEUED: Metric = counter(
+    "ringlane_pool_queued_total",
+    Unit::Count,
+    "Clients that had to wait for a backend of the pool with room for them.",
+);
+
+/// `{pool}`
 pub const POOL_USABLE: Metric = gauge(
     "ringlane_pool_usable",
     Unit::Count,
@@ -306,7 +320,7 @@ pub const BUILD_INFO: Metric = gauge(
 );
 
 /// Every metric.
-pub const ALL: [Metric; 35] = [
+pub const ALL: [Metric; 37] = [
     ACCEPTED,
     CONNECTIONS,
     CONNECTIONS_ACTIVE,
@@ -318,6 +332,8 @@ pub const ALL: [Metric; 35] = [
     HANDSHAKES,
     RETRIES,
     PROXY_VALUES_LEFT_OUT,
+    QUEUE,
+    QUEUED,
     POOL_USABLE,
     BACKEND_UP,
     BACKEND_CONNECTIONS_ACTIVE,

@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::backend::RetryBudget;
+use crate::backend::{Queue, RetryBudget};
 use crate::balance::{Balancer, Rotation};
 use crate::config::model::{
-    Connect, Health, Keepalive, Model, ProxyReceive, ProxySend, Relay, StartTls, Timeouts,
+    Connect, Health, Keepalive, Model, ProxyReceive, ProxySend, Relay, StartTls, Timeouts, Waiting,
 };
 use crate::limits::guard::Guard;
 use crate::metrics::{Cells, ListenerCells, PoolCells};
@@ -73,6 +73,12 @@ pub struct Pool {
     pub name: Arc<str>,
     /// The backends, and the way to choose one.
     pub balancer: Balancer,
+    /// The most connections of each member of `balancer` at a time; 0: any number.
+    pub limits: Box<[u32]>,
+    /// Whether there is such a limit at all.
+    pub is_limited: bool,
+    /// How clients wait while every backend is full; `None`: they do not.
+    pub queue: Option<Waiting>,
     /// How to connect.
     pub connect: Connect,
     /// Retries allowed, percent of connections.
@@ -101,6 +107,8 @@ pub struct PoolLive {
     pub rotation: Rotation,
     /// Retries made and connections counted.
     pub budget: RetryBudget,
+    /// Who waits for a backend.
+    pub queue: Arc<Queue>,
 }
 
 impl Listener {

@@ -10,6 +10,7 @@ use super::{Listener, ListenerId, Pool, PoolLive, Routing, Snapshot};
 use crate::backend::{self, Backend, BackendId, State};
 use crate::balance::{Balancer, Member};
 use crate::base::address::{Address, Endpoint};
+use crate::base::clock::now;
 use crate::config::model::{self, Initial, Model, Target};
 use crate::limits::guard::Guard;
 use crate::limits::sources::Sources;
@@ -31,6 +32,8 @@ pub struct Registries {
     /// What the sources of each listener are up to.
     sources: HashMap<Arc<str>, Arc<Sources>>,
     metrics: Arc<metrics::Registry>,
+    /// A configuration is in force: a backend that comes now comes beside others.
+    has_begun: bool,
 }
 
 /// What was made of the files that a model names.
@@ -52,6 +55,7 @@ impl Registries {
             next_listener: 0,
             sources: HashMap::new(),
             metrics,
+            has_begun: false,
         }
     }
 
@@ -101,6 +105,7 @@ impl Registries {
 
     /// Takes over what a snapshot brought that is now in force, and forgets what nothing uses.
     pub fn adopt(&mut self, snapshot: &Snapshot) {
+        self.has_begun = true;
         self.backends.reconcile(
             snapshot
                 .pools
@@ -108,6 +113,9 @@ impl Registries {
                 .flat_map(|pool| pool.balancer.members())
                 .map(|member| &member.backend),
         );
+        for pool in &snapshot.pools {
+            pool.come_into_force();
+        }
         // A pool that left may still have sessions, and may come back to them.
         self.pools.retain(|_, live| Arc::strong_count(live) > 1);
         for pool in &snapshot.pools {
@@ -162,19 +170,31 @@ impl Registries {
     }
 
     fn pool(&self, pool: &model::Pool, answers: &Answers, tls: Option<Arc<Encrypting>>) -> Pool {
-        let members = pool
+        let live = self.pools.get(&pool.name).map(Arc::clone);
+        let live = live.unwrap_or_default();
+        let (members, limits): (Vec<_>, Vec<_>) = pool
             .backends
             .iter()
-            .flat_map(|backend| self.members(pool, backend, answers))
-            .collect();
-        let live = self.pools.get(&pool.name).map(Arc::clone);
+            .flat_map(|backend| {
+                let members = self.members((pool, &live), backend, answers);
+                members
+                    .into_iter()
+                    .map(|member| (member, backend.max_connections))
+            })
+            .unzip();
         let server_names = match (&tls, &pool.health) {
             (None, None) => HashMap::new(),
             _ => server_names(&pool.backends, answers),
         };
+        let balancer = Balancer::new(pool.balance, members)
+            .with_all_down(pool.all_down)
+            .starting_slowly(pool.slow_start);
         Pool {
             name: Arc::clone(&pool.name),
-            balancer: Balancer::new(pool.balance, members).with_all_down(pool.all_down),
+            balancer,
+            is_limited: limits.iter().any(|&limit| limit > 0),
+            limits: limits.into(),
+            queue: pool.queue,
             connect: pool.connect,
             retry_budget: pool.retry_budget,
             source: pool.source,
@@ -182,14 +202,14 @@ impl Registries {
             tls,
             health: pool.health.clone().map(Arc::new),
             server_names,
-            live: live.unwrap_or_default(),
+            live,
             cells: self.metrics.pool(&pool.name),
         }
     }
 
     fn members(
         &self,
-        pool: &model::Pool,
+        (pool, live): (&model::Pool, &PoolLive),
         backend: &model::Backend,
         answers: &Answers,
     ) -> Vec<Member> {
@@ -200,8 +220,20 @@ impl Registries {
                 endpoint,
             };
             let known = self.backends.find(&id);
+            // One that outlived its pool would give its slots to a line that nobody stands in.
+            let known = known.filter(|known| known.is_in_line(&live.queue));
+            let backend_of = |id| {
+                let new = Backend::in_line(id, Arc::clone(&live.queue));
+                new.set_limit(backend.max_connections);
+                new.set_state(at_first(pool));
+                let new = Arc::new(new);
+                if self.has_begun {
+                    new.became_usable(now());
+                }
+                new
+            };
             Member {
-                backend: known.unwrap_or_else(|| Arc::new(new_backend(id, pool))),
+                backend: known.unwrap_or_else(|| backend_of(id)),
                 weight: backend.weight,
                 tier: backend.tier,
             }
@@ -227,16 +259,35 @@ impl Registries {
     }
 }
 
-/// A backend that nobody knows yet. One that serves already when its pool gets its first `health` is
-/// known and stays up until its probes say otherwise.
-fn new_backend(id: BackendId, pool: &model::Pool) -> Backend {
-    let backend = Backend::new(id);
-    backend.set_state(match pool.health.as_ref().map(|health| health.initial) {
-        None | Some(Initial::Up) => State::Up,
-        Some(Initial::Down) => State::Down,
-        Some(Initial::Check) => State::Unchecked,
-    });
-    backend
+impl Pool {
+    /// Puts in force what outlives the snapshot, and lets those go who no longer need to wait.
+    fn come_into_force(&self) {
+        let members = self.balancer.members();
+        for (member, limit) in members.iter().zip(&self.limits) {
+            member.backend.set_limit(*limit);
+        }
+        let open = || {
+            let open = members.iter().filter(|member| member.weight > 0);
+            open.map(|member| &member.backend)
+        };
+        self.live.queue.set_members(open());
+        open()
+            .filter(|backend| backend.is_up() && !backend.has_failed())
+            .for_each(Backend::serve_waiting);
+    }
+}
+
+/// What a backend that nobody knows yet is taken for. One that serves already when its pool gets its first
+/// `health` is known and stays up until its probes say otherwise.
+const fn at_first(pool: &model::Pool) -> State {
+    match &pool.health {
+        None => State::Up,
+        Some(health) => match health.initial {
+            Initial::Up => State::Up,
+            Initial::Down => State::Down,
+            Initial::Check => State::Unchecked,
+        },
+    }
 }
 
 /// A number that nobody can know.

@@ -15,21 +15,25 @@ mod session;
 mod tick;
 
 use std::cell::RefCell;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::base::clock::{Instant, now};
 use crate::base::random::Random;
 use crate::forward::link::Link;
 use crate::io::lane::Lane;
 use crate::io::shortage::Shortage;
+use crate::io::socket::Socket;
 use crate::io::turns::Turns;
 use crate::io::wheel::Wheel;
-use crate::log::session::SessionIds;
+use crate::log::session::{SessionIds, TcpFacts};
 use crate::log::writer::SessionLog;
 use crate::metrics::{Registry, WorkerCells};
 use crate::snapshot::Snapshot;
+use crate::sys::socket::tcp_summary;
 
 /// What the process gives each worker.
 pub struct Seat {
@@ -108,4 +112,12 @@ impl Worker {
             .borrow_mut()
             .advance(now, |link| link.check(now));
     }
+}
+
+/// What the kernel says of a connection.
+fn tcp_facts(socket: &Socket) -> Option<TcpFacts> {
+    tcp_summary(socket.as_fd()).map(|summary| TcpFacts {
+        rtt: Duration::from_micros(u64::from(summary.rtt_micros)),
+        retransmits: summary.retransmits,
+    })
 }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::admit::over_text;
 use super::heard::Heard;
 use super::prepare::{Opening, prepare, relay_prepared, say};
-use super::{Pinned, Worker};
+use super::{Pinned, Worker, tcp_facts};
 use crate::backend::{Backend, Lease};
 use crate::balance::Ask;
 use crate::base::clock::{Instant, now};
@@ -25,11 +25,9 @@ use crate::io::socket::Socket;
 use crate::io::unwind::caught;
 use crate::io::wheel::Key;
 use crate::limits::guard::Pass;
-use crate::log::session::{
-    Asked, Client as Source, Closed, Event, SessionId, SessionLine, TcpFacts,
-};
+use crate::log::session::{Asked, Client as Source, Closed, Event, SessionId, SessionLine};
 use crate::snapshot::{Listener, ListenerId, Pool};
-use crate::sys::socket::{receive, tcp_summary};
+use crate::sys::socket::receive;
 
 /// A client that has just been accepted.
 pub(super) struct Client {
@@ -62,6 +60,7 @@ pub(super) struct Record {
     opened: Instant,
     backend: Option<Arc<Backend>>,
     attempts: u8,
+    queued: Option<Duration>,
     connect: Option<Duration>,
     /// Counts the session among the backend's for as long as it lives.
     pub(super) lease: Option<Lease>,
@@ -110,6 +109,7 @@ pub(super) fn begin(client: Client, snapshot: Pinned, worker: &Rc<Worker>) {
         opened,
         backend: None,
         attempts: 0,
+        queued: None,
         connect: None,
         lease: None,
         heard: None,
@@ -208,6 +208,7 @@ pub(super) async fn find_backend(
         Err(fault) => {
             record.backend = fault.backend;
             record.attempts = fault.attempts;
+            record.queued = fault.queued;
             return Err(link.reject(fault.reason, fault.cause));
         }
     };
@@ -218,10 +219,12 @@ pub(super) async fn find_backend(
         connected,
         took,
         attempts,
+        queued,
     } = dialled;
     record.lease = Some(lease);
     record.connect = Some(took);
     record.attempts = attempts;
+    record.queued = queued;
     link.connect(socket, connected);
     if let Some(key) = link.key() {
         let due = link.first_check(connected);
@@ -310,6 +313,14 @@ impl Worker {
         cells.active.dec();
         cells.ended[ending.reason.index()].inc();
         cells.session_seconds.record(now() - record.opened);
+        if let Some(lease) = &record.lease
+            && record
+                .pool(listener)
+                .is_some_and(|pool| pool.balancer.feels())
+            && let Some(tcp) = link.backend().and_then(tcp_facts)
+        {
+            lease.feel_round_trip(now(), tcp.rtt);
+        }
         if let Some(first_byte) = link.first_byte() {
             let pool = record
                 .pool(listener)
@@ -355,6 +366,7 @@ impl Worker {
             backend: backend.map(|backend| &*backend.id().name),
             endpoint: backend.map(Backend::endpoint),
             attempts: u32::from(record.attempts),
+            queued: record.queued,
             connect: record.connect,
             first_byte,
             duration: now() - record.opened,
@@ -389,11 +401,4 @@ impl Worker {
             event,
         }
     }
-}
-
-fn tcp_facts(socket: &Socket) -> Option<TcpFacts> {
-    tcp_summary(socket.as_fd()).map(|summary| TcpFacts {
-        rtt: Duration::from_micros(u64::from(summary.rtt_micros)),
-        retransmits: summary.retransmits,
-    })
 }

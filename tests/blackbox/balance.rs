@@ -426,3 +426,54 @@ fn dead_backends_cost_no_client_once_they_are_known() {
     let denied = ringlane.metric(r#"ringlane_retries_total{pool="p",outcome="denied"}"#);
     assert_eq!(denied, Some(0.0));
 }
+
+#[test]
+fn a_backend_that_a_reload_brings_starts_slowly() {
+    let named = ["a", "b", "c"].map(Named::start);
+    let front = address();
+    let settings = "balance = \"round_robin\"\nslow_start = \"1h\"";
+    let list = [
+        ("a", named[0].address, ""),
+        ("b", named[1].address, ""),
+        ("c", named[2].address, ""),
+    ];
+    let ringlane = Ringlane::start(&pool(front, settings, &list[..2]));
+    // Those of the start have their whole share, exactly.
+    let before = shares(front, 100);
+    assert_eq!((before["a"], before["b"]), (50, 50));
+    assert!(
+        ringlane
+            .reload(&pool(front, settings, &list))
+            .status
+            .success()
+    );
+    let after = shares(front, 630);
+    // A tenth of a share beside two whole ones: 30 of 630.
+    let new = after.get("c").copied().unwrap_or(0);
+    assert!((8..=60).contains(&new), "{after:?}");
+    assert!(after["a"].abs_diff(after["b"]) < 120, "{after:?}");
+    // Known already, so a reload does not begin again; without the setting it has all at once.
+    let settings = "balance = \"round_robin\"";
+    assert!(
+        ringlane
+            .reload(&pool(front, settings, &list))
+            .status
+            .success()
+    );
+    let all = shares(front, 90);
+    assert_eq!((all["a"], all["b"], all["c"]), (30, 30, 30));
+}
+
+#[test]
+fn peak_ewma_uses_all_that_are_near_and_leaves_one_that_fails() {
+    let (a, b) = (Named::start("a"), Named::start("b"));
+    let front = address();
+    let list = [("a", a.address, ""), ("b", b.address, "")];
+    let _ringlane = Ringlane::start(&pool(front, "balance = \"peak_ewma\"", &list));
+    // How many each gets is up to how busy this machine is: a connect of some milliseconds counts.
+    let both = shares(front, 300);
+    assert!(both["a"] + both["b"] == 300, "{both:?}");
+    b.close();
+    let left = shares(front, 100);
+    assert_eq!(left["a"], 100);
+}

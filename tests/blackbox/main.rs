@@ -21,6 +21,7 @@ mod idle;
 mod observe;
 mod pair;
 mod protect;
+mod queue;
 mod rejected;
 mod reload;
 mod rotation;

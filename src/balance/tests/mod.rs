@@ -1,6 +1,7 @@
 //! What the balancers promise, each as a fact about walks: the pool that they are asked in.
 
 mod down;
+mod peak_ewma;
 mod shares;
 mod source_hash;
 mod walk;
@@ -16,11 +17,12 @@ const NOW: Instant = Instant::from_millis(10_000);
 
 const SOURCE_HASH: Balance = Balance::SourceHash { ipv6_prefix: 128 };
 
-const ALL: [Balance; 5] = [
+const ALL: [Balance; 6] = [
     Balance::RoundRobin,
     Balance::LeastConnections,
     Balance::RandomTwo,
     SOURCE_HASH,
+    Balance::PeakEwma,
     Balance::First,
 ];
 

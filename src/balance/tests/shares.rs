@@ -129,3 +129,55 @@ fn first_takes_the_files_order() {
     pool.backend(0).connect_failed(NOW);
     assert_eq!(pool.walk(), [1, 2, 0]);
 }
+
+#[test]
+fn backend_that_starts_slowly_gets_its_part() {
+    let time = Duration::from_secs(10);
+    for balance in ALL.into_iter().filter(|&balance| balance != Balance::First) {
+        // Milliseconds since it came, its part of a whole weight in percent.
+        for (since, percent) in [(0, 10), (5_000, 55), (9_000, 91), (10_000, 100)] {
+            let mut pool = Pool::new(balance, members(&[2, 1, 1]));
+            pool.balancer = Balancer::new(balance, members(&[2, 1, 1])).starting_slowly(Some(time));
+            let came = Instant::from_millis(NOW.as_millis() - since);
+            pool.backend(1).became_usable(came);
+            let shares = pool.shares(20_000);
+            let expected = 20_000 * percent / (300 + percent);
+            let off = shares[1].abs_diff(expected);
+            assert!(
+                off < 60 + expected / 12,
+                "{balance:?} {since} ms: {shares:?}"
+            );
+            let (twice, once) = (shares[0], shares[2]);
+            assert!(twice.abs_diff(once * 2) < 1_000, "{balance:?}: {shares:?}");
+        }
+    }
+}
+
+#[test]
+fn least_connections_fills_a_backend_that_starts_slowly_by_its_part() {
+    let time = Duration::from_secs(10);
+    let mut pool = Pool::new(Balance::LeastConnections, Vec::new());
+    pool.balancer =
+        Balancer::new(Balance::LeastConnections, members(&[1, 1, 1])).starting_slowly(Some(time));
+    pool.backend(2).became_usable(NOW);
+    let _held = pool.hold(2_100);
+    let active = pool.active();
+    assert!(
+        (980..=1_020).contains(&active[0]) && (95..=105).contains(&active[2]),
+        "{active:?}"
+    );
+}
+
+#[test]
+fn backends_that_all_start_slowly_share_everything() {
+    let time = Duration::from_secs(10);
+    for balance in ALL.into_iter().filter(|&balance| balance != Balance::First) {
+        let mut pool = Pool::new(balance, Vec::new());
+        pool.balancer = Balancer::new(balance, members(&[1, 3])).starting_slowly(Some(time));
+        for index in 0..2 {
+            pool.backend(index).became_usable(NOW);
+        }
+        let shares = pool.shares(8_000);
+        assert!(shares[0].abs_diff(2_000) < 250, "{balance:?}: {shares:?}");
+    }
+}

@@ -90,6 +90,10 @@ fn backend_is_tried_last_after_a_failure() {
             assert_eq!(pool.walk()[2..], [3, 0], "{balance:?}");
         }
         pool.backend(0).connect_succeeded();
+        if balance == Balance::PeakEwma {
+            // It may be first again, yet the failure counts as a slow connect.
+            continue;
+        }
         let firsts: HashSet<_> = (0..50).map(|_| pool.walk()[0]).collect();
         assert!(firsts.contains(&0), "{balance:?}");
     }
@@ -152,11 +156,30 @@ fn few_survivors_among_many_failed_share_evenly() {
     }
 }
 
+#[test]
+fn full_backends_are_left_out_until_they_have_room() {
+    for balance in ALL {
+        let mut all = members(&[9, 1, 1]);
+        all.push(member(3, 1, 1));
+        let mut pool = Pool::new(balance, all);
+        for index in [0, 2] {
+            pool.backend(index).set_limit(1);
+        }
+        let held = [pool.backend(0).lease(), pool.backend(2).lease()];
+        for _ in 0..50 {
+            assert_eq!(pool.walk(), [1, 3], "{balance:?}");
+        }
+        drop(held);
+        assert_eq!(pool.walk().len(), 4, "{balance:?}");
+    }
+}
+
 fn any_balance() -> impl Strategy<Value = Balance> {
     prop_oneof![
         Just(Balance::RoundRobin),
         Just(Balance::LeastConnections),
         Just(Balance::RandomTwo),
+        Just(Balance::PeakEwma),
         (0_u8..=128).prop_map(|ipv6_prefix| Balance::SourceHash { ipv6_prefix }),
         Just(Balance::First),
     ]

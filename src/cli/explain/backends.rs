@@ -73,6 +73,7 @@ fn order(
 ) -> (&'static str, Order, Option<&'static str>) {
     const FRESH: &str =
         "the order is one of several: it depends on the connections before and beside";
+    const DRAWN: &str = "the order is one of several: it is drawn for each client";
     match (pool.balance, source) {
         (Balance::First, _) => ("first", Order::Certain, None),
         (Balance::SourceHash { .. }, Some(_)) if has_names(pool) => (
@@ -88,11 +89,8 @@ fn order(
         ),
         (Balance::LeastConnections, _) => ("least_connections", Order::OneOfSeveral, Some(FRESH)),
         (Balance::RoundRobin, _) => ("round_robin", Order::OneOfSeveral, Some(FRESH)),
-        (Balance::RandomTwo, _) => (
-            "random_two",
-            Order::OneOfSeveral,
-            Some("the order is one of several: it is drawn for each client"),
-        ),
+        (Balance::RandomTwo, _) => ("random_two", Order::OneOfSeveral, Some(DRAWN)),
+        (Balance::PeakEwma, _) => ("peak_ewma", Order::OneOfSeveral, Some(DRAWN)),
     }
 }
 

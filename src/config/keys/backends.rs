@@ -5,7 +5,7 @@ use super::Preset::{self, Empty, Required, Unset};
 use super::health::HEALTH;
 use super::proxy::SEND;
 use super::tls::ENCRYPTION;
-use super::{POSITIVE, Section, key};
+use super::{ANY, POSITIVE, Section, key};
 use crate::base::limits::CONNECT_ATTEMPTS_MAX;
 use crate::config::choices;
 use crate::config::text;
@@ -18,9 +18,6 @@ pub(super) static POOL: Section = Section {
         "on_down",
         "on_remove",
         "on_drain",
-        "slow_start",
-        "queue",
-        "queue_timeout",
         "max_connections",
         "outliers",
         "breaker",
@@ -28,7 +25,7 @@ pub(super) static POOL: Section = Section {
     keys: &[
         key(
             "balance",
-            Choice(&choices::BALANCE_WORDS, &["peak_ewma"]),
+            Choice(&choices::BALANCE_WORDS, &[]),
             Preset::Text("least_connections"),
             "How a backend is chosen.",
         ),
@@ -49,6 +46,24 @@ pub(super) static POOL: Section = Section {
             Table(&CONNECT),
             Empty,
             "How connections to backends are made.",
+        ),
+        key(
+            "slow_start",
+            ANY,
+            Preset::Text("0s"),
+            "How long a backend that comes beside others takes to get its whole share; 0s: off.",
+        ),
+        key(
+            "queue",
+            Number(0, 65_535),
+            Preset::Number(0),
+            "Clients that may wait while every backend has its `max_connections`.",
+        ),
+        key(
+            "queue_timeout",
+            POSITIVE,
+            Preset::Text("5s"),
+            "How long one may wait.",
         ),
         key(
             "retry_budget",
@@ -140,7 +155,7 @@ static BACKEND: Section = Section {
     title: "[[pool.NAME.backend]]",
     doc: "One backend.",
     one_of: &[],
-    later: &["max_connections", "health", "tls"],
+    later: &["health", "tls"],
     keys: &[
         key(
             "name",
@@ -165,6 +180,12 @@ static BACKEND: Section = Section {
             Number(0, 255),
             Preset::Number(0),
             "Used only when no backend of a lower tier can be.",
+        ),
+        key(
+            "max_connections",
+            Number(0, 4_000_000_000),
+            Preset::Number(0),
+            "The most connections at a time, for each address of a host name; 0: any number.",
         ),
     ],
 };

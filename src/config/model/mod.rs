@@ -240,6 +240,10 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// How connections to backends are made.
     pub connect: Connect,
+    /// How long a backend that comes beside others takes to get its whole share; `None`: off.
+    pub slow_start: Option<Duration>,
+    /// How clients wait while every backend is full; `None`: they do not.
+    pub queue: Option<Waiting>,
     /// Retries allowed, percent of the connections of the last 10 s; never less than 3 a second.
     pub retry_budget: u8,
     /// The local address of connections to backends; `None`: the kernel's choice.
@@ -263,6 +267,8 @@ pub enum Balance {
     LeastConnections,
     /// The better of two chosen at random by weight.
     RandomTwo,
+    /// The better of two by connect time and connections, for its weight.
+    PeakEwma,
     /// By the client's address, so that a client stays with its backend.
     SourceHash {
         /// How many leading bits of an IPv6 address count: 1 to 128.
@@ -270,6 +276,15 @@ pub enum Balance {
     },
     /// The first in the file's order that can be used.
     First,
+}
+
+/// `pool.queue` and `pool.queue_timeout`; neither is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Clients that may wait.
+    pub most: u32,
+    /// How long one may.
+    pub timeout: Duration,
 }
 
 /// `pool.connect`; no duration here is zero.
@@ -294,4 +309,6 @@ pub struct Backend {
     pub weight: u16,
     /// Used only when no lower tier can be.
     pub tier: u8,
+    /// The most connections at a time; 0: any number.
+    pub max_connections: u32,
 }

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use super::choices::{ALL_DOWNS, BALANCES, DRIVERS, FORMATS, LEVELS, LOG_ONS, RELAYS, word};
 use super::model::{
     Admin, Backend, Balance, Global, Keepalive, Listener, Log, Pool, Route, Routing, SessionLog,
-    SocketOptions, Timeouts,
+    SocketOptions, Timeouts, Waiting,
 };
 use super::units::duration_text;
 pub(crate) use routes::route;
@@ -132,6 +132,10 @@ pub(crate) fn pool(pool: &Pool) -> Vec<Setting> {
         ),
         other => (other, None),
     };
+    let queue = pool.queue.unwrap_or(Waiting {
+        most: 0,
+        timeout: Duration::from_secs(5),
+    });
     let mut all = vec![
         ("balance", Some(word(&BALANCES, &balance).into())),
         ("source_hash.ipv6_prefix", ipv6_prefix.map(Value::from)),
@@ -141,6 +145,9 @@ pub(crate) fn pool(pool: &Pool) -> Vec<Setting> {
             Some(i64::from(pool.connect.attempts).into()),
         ),
         ("connect.total", Some(time(pool.connect.total))),
+        ("slow_start", Some(time_or_off(pool.slow_start))),
+        ("queue", Some(i64::from(queue.most).into())),
+        ("queue_timeout", Some(time(queue.timeout))),
         ("retry_budget", Some(percent(pool.retry_budget))),
         (
             "source",
@@ -168,6 +175,10 @@ pub(crate) fn backend(backend: &Backend) -> Vec<Setting> {
         ("address", Some(backend.address.to_string().into())),
         ("weight", Some(i64::from(backend.weight).into())),
         ("tier", Some(i64::from(backend.tier).into())),
+        (
+            "max_connections",
+            Some(i64::from(backend.max_connections).into()),
+        ),
     ]
 }
 

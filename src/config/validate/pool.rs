@@ -8,7 +8,7 @@ use super::health::Probed;
 use super::{Check, section, word};
 use crate::base::address::{Address, Endpoint};
 use crate::config::choices::{BALANCES, meaning};
-use crate::config::model::{Backend, Balance, Connect, Pool};
+use crate::config::model::{Backend, Balance, Connect, Pool, Waiting};
 use crate::config::report::Finding;
 use crate::config::source::Place;
 use crate::config::table::{Table, Value};
@@ -36,6 +36,9 @@ impl Check<'_> {
         let balance = self.balance(table);
         let backends = self.backends(table);
         self.idle_backend_settings(table, balance);
+        if balance == Balance::First {
+            self.idle_setting(table, "slow_start", "balance is \"first\"");
+        }
         let tls = table.table("tls").map(|tls| self.pool_tls(tls));
         let source = match table
             .entry("source")
@@ -57,6 +60,8 @@ impl Check<'_> {
             name: Arc::clone(name),
             balance,
             connect: self.connect(section(table, "connect")),
+            slow_start: Some(table.time("slow_start")).filter(|time| !time.is_zero()),
+            queue: self.queue(table),
             retry_budget: u8::try_from(table.number("retry_budget")).unwrap_or(100),
             source,
             proxy_protocol: self.proxy_send(table),
@@ -87,6 +92,22 @@ impl Check<'_> {
                 balance
             }
         }
+    }
+
+    fn queue(&mut self, table: &Table) -> Option<Waiting> {
+        let most = table.number("queue");
+        let mut backends = table.tables("backend").iter();
+        if most == 0 {
+            self.idle_setting(table, "queue_timeout", "nobody waits: `queue` is 0");
+        } else if backends.all(|backend| backend.number("max_connections") == 0) {
+            self.idle_setting(
+                table,
+                "queue",
+                "no backend of the pool has `max_connections`",
+            );
+        }
+        let timeout = table.time("queue_timeout");
+        (most > 0).then_some(Waiting { most, timeout })
     }
 
     fn backends(&mut self, table: &Table) -> Vec<(Place, Backend)> {
@@ -216,5 +237,6 @@ fn backend(name: Option<&Arc<str>>, address: &Address, table: Option<&Table>) ->
         address: address.clone(),
         weight: u16::try_from(number("weight", 1)).unwrap_or(u16::MAX),
         tier: u8::try_from(number("tier", 0)).unwrap_or(u8::MAX),
+        max_connections: number("max_connections", 0),
     }
 }

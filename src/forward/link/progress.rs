@@ -80,6 +80,16 @@ impl Link {
         }
     }
 
+    /// Ends a session whose client has finished or broken while it waited for a backend.
+    pub(in crate::forward) fn client_left(&self) {
+        self.note(Ending {
+            reason: Reason::ClientReset,
+            side: Side::Client,
+            cause: None,
+        });
+        self.reset_all();
+    }
+
     /// A side broke: the other is reset, so that it cannot take what it got for the whole.
     pub(in crate::forward) fn broken(&self, side: Side, cause: Errno) {
         self.note(Ending {

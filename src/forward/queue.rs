@@ -1,0 +1,132 @@
+//! From a pool without room to a backend that has some again.
+
+use std::os::fd::AsFd;
+use std::pin::pin;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::dial::{Dialled, Dialler};
+use crate::backend::Lease;
+use crate::balance::Ask;
+use crate::base::clock::now;
+use crate::base::reason::Reason;
+use crate::config::model::Waiting;
+use crate::io::deadline::ended_after;
+use crate::io::socket::Socket;
+use crate::snapshot::Pool;
+use crate::sys::room::{has_left, watch_leaving};
+use crate::sys::wake::Wake;
+
+impl Pool {
+    /// Whether a backend lacks nothing but room.
+    pub(super) fn is_worth_waiting_for(&self) -> bool {
+        let mut members = self.balancer.members().iter();
+        members.any(|member| {
+            let backend = &member.backend;
+            member.weight > 0 && backend.is_full() && backend.is_up() && !backend.has_failed()
+        })
+    }
+}
+
+impl Dialler<'_> {
+    /// What is left for a client that no backend took: to wait for one that has room again.
+    pub(super) async fn dial_later(&mut self) -> Option<Dialled> {
+        let pool = self.call.pool;
+        if self.fault.attempts == 0 && pool.balancer.members().iter().any(|it| it.weight > 0) {
+            self.fault.reason = Reason::PoolFull;
+        }
+        if self.link.ending().is_some() {
+            return None;
+        }
+        if !pool.is_worth_waiting_for() {
+            // Somebody gave a slot back since the look at all of them.
+            let untried = self.fault.attempts == 0;
+            return if untried {
+                self.dial_again().await
+            } else {
+                None
+            };
+        }
+        let waiting = pool.queue?;
+        let begun = now();
+        let waited = self.wait(waiting).await;
+        let time = now();
+        self.fault.queued = Some(time - begun);
+        match waited {
+            Ok(lease) => {
+                self.begun = time;
+                if !self.may_try() {
+                    return None;
+                }
+                if let Some(dialled) = self.attempt(lease).await {
+                    return Some(dialled);
+                }
+                self.dial_again().await
+            }
+            Err((reason, cause)) => {
+                self.fault.reason = reason;
+                self.fault.cause = cause;
+                None
+            }
+        }
+    }
+
+    /// Tries what may have changed meanwhile; nobody waits twice.
+    async fn dial_again(&mut self) -> Option<Dialled> {
+        let pool = self.call.pool;
+        let ask = Ask {
+            now: now(),
+            ..self.call.ask
+        };
+        for backend in pool.balancer.walk(&pool.live.rotation, ask) {
+            let last = self.fault.backend.as_ref();
+            if last.is_some_and(|last| Arc::ptr_eq(last, backend)) {
+                continue;
+            }
+            let Some(lease) = backend.try_lease() else {
+                continue;
+            };
+            if !self.may_try() {
+                break;
+            }
+            if let Some(dialled) = self.attempt(lease).await {
+                return Some(dialled);
+            }
+        }
+        None
+    }
+
+    /// Waits in the pool's line for a slot.
+    async fn wait(&self, waiting: Waiting) -> Result<Lease, (Reason, Option<Errno>)> {
+        let pool = self.call.pool;
+        let client = self.link.client();
+        let lacks = |cause| (Reason::PoolFull, Some(cause));
+        if pool.live.queue.waiting() >= waiting.most {
+            // A flood of those who cannot wait costs no descriptors.
+            return Err((Reason::PoolFull, None));
+        }
+        let wake = Wake::new().map_err(lacks)?;
+        let watch = watch_leaving(client.as_fd(), wake.as_fd()).map_err(lacks)?;
+        let watch = Socket::new(watch)
+            .map_err(|error| lacks(Errno::from_io_error(&error).unwrap_or(Errno::NOMEM)))?;
+        let place = pool.live.queue.join(waiting.most, wake.clone());
+        let place = place.ok_or((Reason::PoolFull, None))?;
+        // A slot given back before we stood in the line went to nobody.
+        let sound = pool.balancer.members().iter();
+        sound
+            .map(|member| &member.backend)
+            .filter(|backend| !backend.has_failed())
+            .for_each(|backend| backend.serve_waiting());
+        let cells = self.call.cells;
+        cells.queued.inc();
+        cells.queue.inc();
+        ended_after(pin!(watch.readable()), waiting.timeout, || wake.wake()).await;
+        cells.queue.dec();
+        if self.link.ending().is_some() || has_left(client.as_fd()) {
+            self.link.client_left();
+            return Err((Reason::ClientReset, None));
+        }
+        place.take().ok_or((Reason::QueueTimeout, None))
+    }
+}
