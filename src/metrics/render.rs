@@ -221,7 +221,7 @@ fn pools(page: &mut Page, rows: &[Row<PoolCells>]) {
         counters(page, &names::RETRIES, (pool, "outcome"), &outcomes);
         let left_out = total.proxy_values_left_out.read();
         page.counter(&names::PROXY_VALUES_LEFT_OUT, &[pool], left_out);
-        page.gauge(&names::QUEUE, &[pool], present(&total.queue));
+        page.gauge(&names::QUEUE, &[pool], whole(&total.queue));
         page.counter(&names::QUEUED, &[pool], total.queued.read());
     }
     let connect = totals

@@ -208,16 +208,6 @@ fn warn(warnings: &Report) {
     }
 }
 
-fn say_what_serves(model: &Model, driver: Driver) {
-    tracing::info!(
-        "ringlane {} serves {} listeners with {} workers on {}",
-        env!("CARGO_PKG_VERSION"),
-        model.listeners.len(),
-        model.global.workers,
-        driver.as_str(),
-    );
-}
-
 /// How many sessions there are descriptors for, two each, beside those that listen or probe.
 pub(super) fn sessions_max(sockets: &Sockets, snapshot: &Snapshot) -> u64 {
     let others = sockets.descriptors() + probes_max(snapshot);

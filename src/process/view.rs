@@ -17,9 +17,7 @@ use crate::base::clock::{Instant, now};
 use crate::control::Event;
 use crate::limits::store;
 use crate::log::writer::Writer;
-use crate::metrics::{
-    self, BackendFacts, CertificateFacts, GuardFacts, Probed, Registry, Scrape,
-};
+use crate::metrics::{self, BackendFacts, CertificateFacts, GuardFacts, Probed, Registry, Scrape};
 use crate::snapshot::Snapshot;
 use crate::sys::process::open_descriptors;
 use crate::tls::store::Counts;

@@ -105,6 +105,7 @@ impl Worker {
             backend: None,
             endpoint: None,
             attempts: 0,
+            queued: None,
             connect: None,
             first_byte: None,
             duration: Duration::ZERO,
