@@ -106,7 +106,8 @@
 //! - **No wait is dropped.** [`io::deadline`] is the only place where a wait meets a deadline, and it ends
 //!   the wait by resetting its socket. There is no `select!` and no `timeout` on a worker.
 //! - **No lock on the data path,** except around two maps, once for each handshake: of sources, where
-//!   `handshake_rate` is set, and of sessions with backends, where whoever would wait goes without. No atomic that
+//!   `handshake_rate` is set, and of sessions with backends, where whoever would wait goes without; and around the
+//!   keys that seal a TLS session's records, which nobody else ever asks for. No atomic that
 //!   two workers write except the facts of a backend, a pool's rotation, trickle and retry budget, the sources of a
 //!   listener that limits them, and, once per buffer, the session log's queue.
 //! - **No session edits its snapshot,** and none sees two of them.
@@ -142,9 +143,9 @@
 //! nor is a client whose backend is being dialled or shakes hands. So these are **blind**: a reset there would go unnoticed. A blind session is therefore looked at every
 //! 250 ms ([`forward::link::BLIND_INTERVAL`]) for a pending error, and a broken side resets the other.
 //!
-//! With TLS, bytes are received into one buffer of the worker, decrypted into another, and encrypted straight into
-//! the session of the other side, which gives its records to vectored writes. What a full socket leaves waits
-//! in the link or in TLS, and the direction stalls as above.
+//! With TLS, bytes are received into one buffer of the worker, decrypted there into another, and sealed into a third,
+//! from which they are sent. What a full socket leaves waits in the link or in TLS, and the direction stalls as
+//! above.
 //!
 //! A client may be silent because its server speaks first. The wait for its first byte cannot be dropped when
 //! `silent_after` is over, so it goes on beside the session and ends with it.

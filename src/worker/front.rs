@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use super::Worker;
 use super::heard::Agreed;
-use super::session::Record;
+use super::record::Record;
 use crate::base::clock::now;
 use crate::base::reason::{Reason, Side};
 use crate::forward::link::{BLIND_INTERVAL, Direction, Ending, Link};

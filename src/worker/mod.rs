@@ -11,6 +11,7 @@ mod admit;
 mod front;
 mod heard;
 mod prepare;
+mod record;
 mod session;
 mod tick;
 
