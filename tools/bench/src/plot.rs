@@ -72,7 +72,13 @@ struct Bar<'a> {
 
 /// None without a cost of ringlane's, and for workloads whose point is another.
 fn group(measured: &Measured) -> Option<Group<'_>> {
-    if matches!(measured.workload, Workload::Reload | Workload::TwoWorkers) {
+    if matches!(
+        measured.workload,
+        Workload::Reload
+            | Workload::TwoWorkers
+            | Workload::ProtectedSmall64
+            | Workload::ProtectedChurn
+    ) {
         return None;
     }
     let own = measured.row("ringlane").filter(|row| !row.is_faulty())?;

@@ -96,13 +96,8 @@ fn of_workload(measured: &Measured) -> Vec<Target> {
             ),
             target("KB a connection", Bound::AtMost(1.7), kilobytes(measured)),
         ],
-        Workload::Backends100 => {
-            let value = self::over(measured, RINGLANE, "ringlane, one");
-            vec![target(
-                "CPU, ringlane with one backend",
-                Bound::AtMost(1.02),
-                value,
-            )]
+        Workload::Backends100 | Workload::ProtectedSmall64 | Workload::ProtectedChurn => {
+            of_own(measured)
         }
         Workload::TwoWorkers => vec![target(
             "requests/s, ringlane with one worker",
@@ -112,6 +107,16 @@ fn of_workload(measured: &Measured) -> Vec<Target> {
         Workload::Reload => Vec::new(),
         _ => of_front(measured),
     }
+}
+
+/// Those of the workloads in which ringlane is compared with itself.
+fn of_own(measured: &Measured) -> Vec<Target> {
+    let (what, limit, other) = match measured.workload {
+        Workload::Backends100 => ("CPU, ringlane with one backend", 1.02, "ringlane, one"),
+        _ => ("CPU, ringlane without any of it", 1.03, "ringlane, without"),
+    };
+    let value = over(measured, RINGLANE, other);
+    vec![judge(measured, what, &Bound::AtMost(limit), value)]
 }
 
 /// Those of the workloads in which TLS ends in the balancer, or it routes by name.

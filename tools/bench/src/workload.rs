@@ -57,6 +57,12 @@ pub enum Workload {
     Reload,
     /// small-1k with two workers and with one
     TwoWorkers,
+    /// small-64 with health checks, limits and lists of 100,000 networks, and without
+    #[value(name = "protected-small-64")]
+    #[serde(rename = "protected-small-64")]
+    ProtectedSmall64,
+    /// churn with health checks, limits and lists of 100,000 networks, and without
+    ProtectedChurn,
     /// TLS 1.3, ECDSA P-256: full handshake, 64 B there and back, close; 64 at a time
     #[value(name = "tls-full-ecdsa-13")]
     #[serde(rename = "tls-full-ecdsa-13")]
@@ -166,10 +172,14 @@ impl Workload {
             | Self::Latency30
             | Self::Latency70
             | Self::TwoWorkers
+            | Self::ProtectedSmall64
             | Self::TlsSmall => REQUESTS,
-            Self::Churn | Self::Backends100 | Self::Reload | Self::Sni1 | Self::Sni1000 => {
-                CONNECTIONS
-            }
+            Self::Churn
+            | Self::Backends100
+            | Self::Reload
+            | Self::ProtectedChurn
+            | Self::Sni1
+            | Self::Sni1000 => CONNECTIONS,
             Self::TlsFullEcdsa13
             | Self::TlsFullEcdsa12
             | Self::TlsFullRsa13

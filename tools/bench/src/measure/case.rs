@@ -2,6 +2,7 @@
 
 use crate::machine;
 use crate::peer::haproxy::Splicing;
+use crate::peer::ringlane::Protection;
 use crate::peer::{BACKEND_PORT, BACKENDS, Kind, Peer};
 use crate::report::{Family, Settings};
 use crate::workload::Workload;
@@ -67,6 +68,7 @@ pub(super) fn cases(
             cases.retain(|case| case.peer.family() != Family::Direct);
             cases
         }
+        Workload::ProtectedSmall64 | Workload::ProtectedChurn => protected(peers, &plain),
         Workload::TwoWorkers => two_workers(&plain, peers, settings, &mut notes),
         _ => peers.iter().map(|peer| plain(peer, 1)).collect(),
     };
@@ -142,6 +144,28 @@ fn with_own_name(mut cases: Vec<Case>) -> Vec<Case> {
     cases
 }
 
+/// ringlane with all that protects clients and backends, and without any of it.
+fn protected(peers: &[Peer], plain: &dyn Fn(&Peer, u16) -> Case) -> Vec<Case> {
+    let own = peers
+        .iter()
+        .filter(|peer| peer.family() == Family::Ringlane);
+    let pairs = own.map(|peer| {
+        let guarded = Peer {
+            kind: Kind::Ringlane {
+                workers: 1,
+                protection: Protection::On,
+            },
+            ..peer.clone()
+        };
+        let without = Case {
+            label: format!("{}, without", peer.name),
+            ..plain(peer, 1)
+        };
+        [plain(&guarded, 1), without]
+    });
+    pairs.flatten().collect()
+}
+
 fn two_workers(
     plain: &dyn Fn(&Peer, u16) -> Case,
     peers: &[Peer],
@@ -179,7 +203,10 @@ fn two_workers(
             cases.push(Case {
                 label: format!("{}, {of}", peer.name),
                 peer: Peer {
-                    kind: Kind::Ringlane { workers: count },
+                    kind: Kind::Ringlane {
+                        workers: count,
+                        protection: Protection::Off,
+                    },
                     ..peer.clone()
                 },
                 cores: cores.clone(),

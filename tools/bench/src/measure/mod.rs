@@ -207,13 +207,16 @@ impl Work {
             return Self::Terminated(work);
         }
         match workload {
-            Workload::Small64 | Workload::Latency30 | Workload::Latency70 => {
-                Self::Exchange(Shape::keep_alive(64, 64))
-            }
+            Workload::Small64
+            | Workload::Latency30
+            | Workload::Latency70
+            | Workload::ProtectedSmall64 => Self::Exchange(Shape::keep_alive(64, 64)),
             Workload::Small1k | Workload::TwoWorkers => {
                 Self::Exchange(Shape::keep_alive(1_024, 1_024))
             }
-            Workload::Churn | Workload::Backends100 => Self::Exchange(Shape::churn()),
+            Workload::Churn | Workload::Backends100 | Workload::ProtectedChurn => {
+                Self::Exchange(Shape::churn())
+            }
             Workload::Response100k => Self::Exchange(Shape::keep_alive(64, 102_400)),
             Workload::BulkUp1 => Self::Bulk(bulk::Shape::new(Up, 1)),
             Workload::BulkUp8 => Self::Bulk(bulk::Shape::new(Up, 8)),

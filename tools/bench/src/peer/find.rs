@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::machine::first_line;
 
 use super::haproxy::Splicing;
+use super::ringlane::Protection;
 use super::{Kind, Peer};
 
 /// Programs as the command line names them.
@@ -69,7 +70,15 @@ pub(crate) fn ringlane(name: &str, program: &Path, workers: usize) -> Result<Pee
             program.display()
         )
     })?;
-    Ok(peer(name, Kind::Ringlane { workers }, program, &version))
+    Ok(peer(
+        name,
+        Kind::Ringlane {
+            workers,
+            protection: Protection::Off,
+        },
+        program,
+        &version,
+    ))
 }
 
 /// Gives each peer the place that its port depends on.

@@ -4,7 +4,7 @@ mod envoy;
 mod find;
 pub(crate) mod haproxy;
 mod nginx;
-mod ringlane;
+pub(crate) mod ringlane;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,6 +17,7 @@ use rustix::process::Signal;
 use crate::certificates::{Certificate, Key};
 use crate::process::{Running, tree};
 use crate::report::{Family, PeerInfo};
+use ringlane::Protection;
 
 pub(crate) use find::{Programs, find, number, ringlane as ringlane_at};
 
@@ -46,6 +47,7 @@ pub(crate) struct Peer {
 pub(crate) enum Kind {
     Ringlane {
         workers: usize,
+        protection: Protection,
     },
     Haproxy(haproxy::Splicing),
     Nginx {
@@ -127,7 +129,10 @@ impl Peer {
     /// What is written into its configuration file.
     pub(crate) fn configuration(&self, setup: &Setup) -> String {
         match &self.kind {
-            Kind::Ringlane { workers } => ringlane::configuration(setup, *workers),
+            Kind::Ringlane {
+                workers,
+                protection,
+            } => ringlane::configuration(setup, *workers, *protection),
             Kind::Haproxy(splicing) => haproxy::configuration(setup, *splicing),
             Kind::Nginx { buffer, module } => {
                 nginx::configuration(setup, buffer, module.as_deref())
@@ -171,6 +176,14 @@ impl Peer {
         fs::write(&aside, self.configuration(setup))
             .with_context(|| aside.display().to_string())?;
         fs::rename(&aside, &file).with_context(|| file.display().to_string())?;
+        if let Kind::Ringlane {
+            protection: Protection::On,
+            ..
+        } = self.kind
+        {
+            let denied = ringlane::denied_file(setup);
+            fs::write(&denied, ringlane::denied()).with_context(|| denied.display().to_string())?;
+        }
         if let (Kind::Haproxy(_), Front::Names(names)) = (&self.kind, &setup.front) {
             let map = haproxy::map_file(setup);
             fs::write(&map, haproxy::map(*names)).with_context(|| map.display().to_string())?;
@@ -301,13 +314,17 @@ mod tests {
     use std::path::Path;
 
     use super::haproxy::Splicing;
+    use super::ringlane::Protection;
     use super::{Front, Kind, Peer, Setup};
     use crate::certificates::{Certificate, Key};
     use crate::hello;
 
     fn peers() -> Vec<Peer> {
         let kinds = [
-            Kind::Ringlane { workers: 1 },
+            Kind::Ringlane {
+                workers: 1,
+                protection: Protection::Off,
+            },
             Kind::Haproxy(Splicing::Never),
             Kind::Nginx {
                 buffer: "16k",

@@ -1,6 +1,8 @@
 //! ringlane: the defaults, but one worker, pinned from outside, and no line per session.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use crate::hello;
 
@@ -13,7 +15,16 @@ pub(super) fn arguments(file: &str) -> Vec<String> {
     ["run", "--config", file].map(str::to_owned).to_vec()
 }
 
-pub(super) fn configuration(setup: &Setup, workers: usize) -> String {
+/// What it does for clients and backends besides passing bytes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Protection {
+    /// Nothing.
+    Off,
+    /// It checks backends, and counts and limits clients; nobody comes near a limit.
+    On,
+}
+
+pub(super) fn configuration(setup: &Setup, workers: usize, protection: Protection) -> String {
     let backends: Vec<String> = setup
         .backends
         .iter()
@@ -35,16 +46,47 @@ sessions = "off"
 
 [[listener]]
 listen = "127.0.0.1:{listen}"
-{front}
+{limits}{front}
 [pool.bench]
 balance = "least_connections"
 backends = [{backends}]
-"#,
+{health}"#,
         scratch = setup.scratch.display(),
         listen = setup.listen,
+        limits = match protection {
+            Protection::Off => String::new(),
+            Protection::On => limits(setup),
+        },
         front = front(setup),
+        health = match protection {
+            Protection::Off => "",
+            Protection::On => "health = { interval = \"1s\" }\n",
+        },
         backends = backends.join(", "),
     )
+}
+
+fn limits(setup: &Setup) -> String {
+    format!(
+        r#"allow = ["0.0.0.0/0"]
+deny_file = "{denied}"
+max_connections = 100000
+limits = {{ per_source = 100000, rate_per_source = "1000000/s" }}
+"#,
+        denied = denied_file(setup).display(),
+    )
+}
+
+/// Where the networks are that it refuses.
+pub(super) fn denied_file(setup: &Setup) -> PathBuf {
+    setup.scratch.join("denied.txt")
+}
+
+/// 100,000 networks without any client of this machine's.
+pub(super) fn denied() -> String {
+    const FIRST: u32 = 128 << 24;
+    let networks = (0..100_000).map(|number| Ipv4Addr::from_bits(FIRST + (number << 8)));
+    networks.map(|network| format!("{network}/24\n")).collect()
 }
 
 /// Where connections go. With names each has a route of its own, as if each had a pool.
