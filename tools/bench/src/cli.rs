@@ -13,7 +13,7 @@ use crate::measure::{self, Bench};
 use crate::peer::{self, Peer, Programs};
 use crate::report::{Report, Settings};
 use crate::workload::Workload;
-use crate::{machine, namespace, plot, process, table};
+use crate::{machine, namespace, plot, process, siege, table};
 
 /// Compares ringlane with HAProxy, nginx and Envoy on this machine, in one run.
 ///
@@ -101,6 +101,9 @@ enum Command {
     /// Generate load; for the tool's own use
     #[command(hide = true)]
     Load { plan: String },
+    /// Besiege a balancer; for the tool's own use
+    #[command(hide = true)]
+    Siege { plan: String },
     /// Become a program on these cores; for the tool's own use
     #[command(hide = true)]
     Exec {
@@ -128,6 +131,7 @@ fn run() -> Result<ExitCode> {
     match &flags.command {
         Some(Command::Backend { plan }) => measure::run_backend(plan)?,
         Some(Command::Load { plan }) => measure::run_load(plan)?,
+        Some(Command::Siege { plan }) => siege::run_siege(plan)?,
         Some(Command::Exec { cores, command }) => {
             let numbers = cores.iter().filter(|core| !core.is_empty());
             let cores = numbers

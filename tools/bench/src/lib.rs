@@ -26,6 +26,7 @@ pub mod plot;
 mod poll;
 mod process;
 pub mod report;
+mod siege;
 pub mod statistics;
 mod sys;
 pub mod table;

@@ -76,6 +76,7 @@ fn group(measured: &Measured) -> Option<Group<'_>> {
         measured.workload,
         Workload::Reload
             | Workload::TwoWorkers
+            | Workload::Siege
             | Workload::ProtectedSmall64
             | Workload::ProtectedChurn
     ) {

@@ -204,9 +204,11 @@ impl Row {
         self.errors().total() > 0 || self.rounds.iter().any(|round| round.fault.is_some())
     }
 
-    /// What the workload is judged by: the cost, or the 99.9th percentile.
+    /// What the workload is judged by: the cost, or the 99.9th percentile, or the 99th.
     pub fn figure(&self, workload: Workload) -> Option<f64> {
-        if workload.is_judged_by_latency() {
+        if workload == Workload::Siege {
+            self.latency(|latency| latency.p99)
+        } else if workload.is_judged_by_latency() {
             self.latency(|latency| latency.p999)
         } else {
             self.cost.map(|spread| spread.median)

@@ -96,9 +96,10 @@ fn of_workload(measured: &Measured) -> Vec<Target> {
             ),
             target("KB a connection", Bound::AtMost(1.7), kilobytes(measured)),
         ],
-        Workload::Backends100 | Workload::ProtectedSmall64 | Workload::ProtectedChurn => {
-            of_own(measured)
-        }
+        Workload::Backends100
+        | Workload::ProtectedSmall64
+        | Workload::ProtectedChurn
+        | Workload::Siege => of_own(measured),
         Workload::TwoWorkers => vec![target(
             "requests/s, ringlane with one worker",
             Bound::AtLeast(1.9),
@@ -113,6 +114,7 @@ fn of_workload(measured: &Measured) -> Vec<Target> {
 fn of_own(measured: &Measured) -> Vec<Target> {
     let (what, limit, other) = match measured.workload {
         Workload::Backends100 => ("CPU, ringlane with one backend", 1.02, "ringlane, one"),
+        Workload::Siege => ("p99, ringlane in peace", 2.0, "ringlane, in peace"),
         _ => ("CPU, ringlane without any of it", 1.03, "ringlane, without"),
     };
     let value = over(measured, RINGLANE, other);

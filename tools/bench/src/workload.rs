@@ -63,6 +63,8 @@ pub enum Workload {
     ProtectedSmall64,
     /// churn with health checks, limits and lists of 100,000 networks, and without
     ProtectedChurn,
+    /// 5,000 requests a second, in peace and beside a flood, slow clients and a storm of reloads
+    Siege,
     /// TLS 1.3, ECDSA P-256: full handshake, 64 B there and back, close; 64 at a time
     #[value(name = "tls-full-ecdsa-13")]
     #[serde(rename = "tls-full-ecdsa-13")]
@@ -173,6 +175,7 @@ impl Workload {
             | Self::Latency70
             | Self::TwoWorkers
             | Self::ProtectedSmall64
+            | Self::Siege
             | Self::TlsSmall => REQUESTS,
             Self::Churn
             | Self::Backends100
@@ -196,9 +199,12 @@ impl Workload {
         }
     }
 
-    /// Whether the 99.9th percentile is its figure, and not the cost.
+    /// Whether a high percentile is its figure, and not the cost.
     pub fn is_judged_by_latency(self) -> bool {
-        matches!(self, Self::Latency30 | Self::Latency70 | Self::Reload)
+        matches!(
+            self,
+            Self::Latency30 | Self::Latency70 | Self::Reload | Self::Siege
+        )
     }
 
     /// Whether TLS ends in the balancer.

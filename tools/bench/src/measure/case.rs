@@ -5,6 +5,7 @@ use crate::peer::haproxy::Splicing;
 use crate::peer::ringlane::Protection;
 use crate::peer::{BACKEND_PORT, BACKENDS, Kind, Peer};
 use crate::report::{Family, Settings};
+use crate::siege;
 use crate::workload::Workload;
 
 /// Cores from which two workers can be compared with one in throughput: two for them, two for load.
@@ -20,6 +21,8 @@ pub(super) struct Case {
     pub(super) names: usize,
     pub(super) cores: Vec<usize>,
     pub(super) load_cores: Vec<usize>,
+    /// By clients that nobody wants.
+    pub(super) is_besieged: bool,
 }
 
 /// The rows of a workload, and what a reader must know of them.
@@ -35,6 +38,7 @@ pub(super) fn cases(
         names: 1,
         cores: vec![settings.balancer_core],
         load_cores: settings.load_cores.clone(),
+        is_besieged: false,
     };
     let balancers = peers.iter().filter(|peer| peer.family() != Family::Direct);
     let mut notes = Vec::new();
@@ -69,6 +73,10 @@ pub(super) fn cases(
             cases
         }
         Workload::ProtectedSmall64 | Workload::ProtectedChurn => protected(peers, &plain),
+        Workload::Siege => {
+            notes.push(format!("{} slow clients", siege::slow_clients()));
+            besieged(peers, &plain)
+        }
         Workload::TwoWorkers => two_workers(&plain, peers, settings, &mut notes),
         _ => peers.iter().map(|peer| plain(peer, 1)).collect(),
     };
@@ -136,6 +144,7 @@ fn with_own_name(mut cases: Vec<Case>) -> Vec<Case> {
         names: 1,
         cores: case.cores.clone(),
         load_cores: case.load_cores.clone(),
+        is_besieged: false,
     });
     for case in &mut cases {
         case.names = NAMES;
@@ -162,6 +171,32 @@ fn protected(peers: &[Peer], plain: &dyn Fn(&Peer, u16) -> Case) -> Vec<Case> {
             ..plain(peer, 1)
         };
         [plain(&guarded, 1), without]
+    });
+    pairs.flatten().collect()
+}
+
+/// ringlane with narrow limits, besieged and in peace.
+fn besieged(peers: &[Peer], plain: &dyn Fn(&Peer, u16) -> Case) -> Vec<Case> {
+    let own = peers
+        .iter()
+        .filter(|peer| peer.family() == Family::Ringlane);
+    let pairs = own.map(|peer| {
+        let peer = Peer {
+            kind: Kind::Ringlane {
+                workers: 1,
+                protection: Protection::Narrow,
+            },
+            ..peer.clone()
+        };
+        let in_peace = Case {
+            label: format!("{}, in peace", peer.name),
+            ..plain(&peer, 1)
+        };
+        let besieged = Case {
+            is_besieged: true,
+            ..plain(&peer, 1)
+        };
+        [besieged, in_peace]
     });
     pairs.flatten().collect()
 }

@@ -16,7 +16,7 @@ use super::exchange::{Shape, round};
 use super::loads::{Load, start_backend};
 
 /// Where the backend that takes ClientHellos listens.
-const HELLO_PORT: u16 = 9_400;
+pub(super) const HELLO_PORT: u16 = 9_400;
 
 /// Bytes of one request or response of bulk: so many that what comes between two does not count, so few
 /// that the window holds many.

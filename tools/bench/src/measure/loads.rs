@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::backend::{self, Backend};
 use crate::load::{self, Errors, Outcome, Plan};
 use crate::process::Running;
+use crate::siege;
 
 /// Written by a backend that listens.
 const READY: &str = "ready";
@@ -60,6 +61,25 @@ pub(super) fn start_backend(cores: &[usize], plan: backend::Plan) -> Result<Runn
     Ok(running)
 }
 
+/// A siege process at work.
+pub(super) struct Siege(Load);
+
+impl Siege {
+    /// Starts one and waits until all its slow clients are there.
+    pub(super) fn start(cores: &[usize], plan: &siege::Plan) -> Result<Self> {
+        let mut load = Load::of(cores, &this_program("siege", plan)?)?;
+        let line = load.line()?;
+        anyhow::ensure!(line == siege::READY, "the siege process says `{line}`");
+        Ok(Self(load))
+    }
+
+    /// Ends it; what came of it.
+    pub(super) fn finish(mut self) -> Result<siege::Outcome> {
+        self.0.input = None;
+        self.0.json()
+    }
+}
+
 /// A load process at work.
 pub(super) struct Load {
     running: Running,
@@ -69,7 +89,11 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn start(cores: &[usize], plan: &Plan) -> Result<Self> {
-        let mut running = Running::start_piped(cores, &this_program("load", plan)?)?;
+        Self::of(cores, &this_program("load", plan)?)
+    }
+
+    fn of(cores: &[usize], command: &[String]) -> Result<Self> {
+        let mut running = Running::start_piped(cores, command)?;
         let input = running.child().stdin.take();
         let output = running.child().stdout.take().context("load's output")?;
         Ok(Self {

@@ -7,6 +7,7 @@ mod front;
 mod idle;
 mod loads;
 mod reload;
+mod siege;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -168,6 +169,7 @@ impl Bench {
             }
             Work::ByName => self.route_by_name(case.names, case),
             Work::Reload => self.reload(case),
+            Work::Siege => self.siege(case),
         }
     }
 }
@@ -195,6 +197,7 @@ enum Work {
     Bulk(bulk::Shape),
     Idle,
     Reload,
+    Siege,
     Terminated(Termination),
     TlsIdle,
     ByName,
@@ -224,6 +227,7 @@ impl Work {
             Workload::BulkDown8 => Self::Bulk(bulk::Shape::new(Down, 8)),
             Workload::Idle => Self::Idle,
             Workload::Reload => Self::Reload,
+            Workload::Siege => Self::Siege,
             Workload::Sni1 | Workload::Sni1000 => Self::ByName,
             // The others that terminate have been found above.
             _ => Self::TlsIdle,
@@ -234,7 +238,7 @@ impl Work {
 /// Memory hardly varies, and a round of reloads is long: three of these show their spread.
 fn rounds_of(workload: Workload, rounds: usize) -> usize {
     match workload {
-        Workload::Idle | Workload::TlsIdle | Workload::Reload => rounds.min(3),
+        Workload::Idle | Workload::TlsIdle | Workload::Reload | Workload::Siege => rounds.min(3),
         _ => rounds,
     }
 }

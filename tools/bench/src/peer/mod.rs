@@ -177,7 +177,7 @@ impl Peer {
             .with_context(|| aside.display().to_string())?;
         fs::rename(&aside, &file).with_context(|| file.display().to_string())?;
         if let Kind::Ringlane {
-            protection: Protection::On,
+            protection: Protection::On | Protection::Narrow,
             ..
         } = self.kind
         {

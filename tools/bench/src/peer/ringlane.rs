@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::hello;
 
 use super::{Front, Setup};
+use crate::siege::{SLOW_PER_SOURCE, slow_clients};
 
 /// What its log says after a reload that worked.
 pub(super) const RELOADED: &str = "reload applied as version";
@@ -22,6 +23,8 @@ pub(crate) enum Protection {
     Off,
     /// It checks backends, and counts and limits clients; nobody comes near a limit.
     On,
+    /// The same with limits that a siege is beyond.
+    Narrow,
 }
 
 pub(super) fn configuration(setup: &Setup, workers: usize, protection: Protection) -> String {
@@ -55,24 +58,53 @@ backends = [{backends}]
         listen = setup.listen,
         limits = match protection {
             Protection::Off => String::new(),
-            Protection::On => limits(setup),
+            Protection::On => limits(setup, &WIDE),
+            Protection::Narrow => limits(setup, &narrow()),
         },
         front = front(setup),
         health = match protection {
             Protection::Off => "",
-            Protection::On => "health = { interval = \"1s\" }\n",
+            Protection::On | Protection::Narrow => "health = { interval = \"1s\" }\n",
         },
         backends = backends.join(", "),
     )
 }
 
-fn limits(setup: &Setup) -> String {
+struct Limits {
+    connections: usize,
+    per_source: usize,
+    rate: u32,
+    burst: u32,
+}
+
+const WIDE: Limits = Limits {
+    connections: 100_000,
+    per_source: 100_000,
+    rate: 1_000_000,
+    burst: 1_000_000,
+};
+
+/// Room for the slow clients of a siege and for those who are served, not for the flood.
+fn narrow() -> Limits {
+    Limits {
+        connections: slow_clients() + 256,
+        per_source: 2 * SLOW_PER_SOURCE,
+        rate: 100,
+        burst: 200,
+    }
+}
+
+fn limits(setup: &Setup, limits: &Limits) -> String {
     format!(
         r#"allow = ["0.0.0.0/0"]
 deny_file = "{denied}"
-max_connections = 100000
-limits = {{ per_source = 100000, rate_per_source = "1000000/s" }}
+max_connections = {connections}
+limits = {{ per_source = {per_source}, rate_per_source = "{rate}/s", burst = {burst} }}
 "#,
+        connections = limits.connections,
+        per_source = limits.per_source,
+        rate = limits.rate,
+        burst = limits.burst,
         denied = denied_file(setup).display(),
     )
 }
