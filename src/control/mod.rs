@@ -27,6 +27,7 @@ use crate::admin::{Reloaded, Surface};
 use crate::base::clock::now_coarse;
 use crate::base::seldom::Seldom;
 use crate::health::Target;
+use crate::worker::mailbox::Mailbox;
 
 use names::Names;
 use prober::Prober;
@@ -94,6 +95,7 @@ enum Command {
         reply: channel::Sender<Resolved>,
     },
     Nameservers(Vec<SocketAddr>),
+    Introduce(Vec<Mailbox>),
     Probe(Vec<Target>),
     Stop,
 }
@@ -160,6 +162,14 @@ impl Control {
         self.command(Command::Nameservers(nameservers.to_vec()));
     }
 
+    /// Tells these workers from now on which backends have gone down or come back.
+    ///
+    /// Not by way of the main thread: that may be waiting for names in a reload, while sessions wait for
+    /// their end.
+    pub fn introduce(&self, workers: Vec<Mailbox>) {
+        self.command(Command::Introduce(workers));
+    }
+
     /// Probes exactly these backends from now on; what is known of those that stay holds on.
     pub fn probe(&self, targets: Vec<Target>) {
         self.command(Command::Probe(targets));
@@ -207,6 +217,7 @@ async fn run(mut commands: mpsc::Receiver<Command>, mut names: Names, mut server
                     names.resolve(wanted, within, reply);
                 }
                 Some(Command::Nameservers(nameservers)) => names.set_nameservers(nameservers),
+                Some(Command::Introduce(workers)) => prober.introduce(workers),
                 Some(Command::Probe(targets)) => prober.set(targets),
                 Some(Command::Stop) | None => break,
             },

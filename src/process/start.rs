@@ -111,7 +111,8 @@ pub(super) fn start(
         .map_err(|e| other("control thread", &e))?;
     let answers = control.resolve(host_names(&model), RESOLVE_WAIT);
     let snapshot = Arc::new(registries.build(Arc::clone(&model), &answers.table, made, 1));
-    registries.adopt(&snapshot);
+    // Nobody has a session yet.
+    let _ = registries.adopt(&snapshot, now());
     current.store(Arc::clone(&snapshot));
 
     let moves = sockets.commit(prepared, &snapshot);
@@ -124,6 +125,7 @@ pub(super) fn start(
         log: &log,
     };
     let workers = crew.seat_all(moves)?;
+    control.introduce(workers.iter().map(|it| it.mailbox.clone()).collect());
     control.probe(health::targets(&snapshot));
     control.serve_admin(admin);
     surface.ready.store(true, Ordering::Release);

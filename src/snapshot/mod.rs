@@ -3,6 +3,7 @@
 //! A snapshot is built aside from a model, swapped in by one pointer and pinned by each session. What
 //! must outlive it (counts, rotations, budgets) lives in the [`Registries`] and is only referred to.
 
+mod members;
 mod registries;
 pub mod routes;
 
@@ -13,7 +14,8 @@ use std::sync::Arc;
 use crate::backend::{Queue, RetryBudget};
 use crate::balance::{Balancer, Rotation};
 use crate::config::model::{
-    Connect, Health, Keepalive, Model, ProxyReceive, ProxySend, Relay, StartTls, Timeouts, Waiting,
+    Connect, Health, Keepalive, Model, Partings, ProxyReceive, ProxySend, Relay, StartTls,
+    Timeouts, Waiting,
 };
 use crate::limits::guard::Guard;
 use crate::metrics::{Cells, ListenerCells, PoolCells};
@@ -94,6 +96,8 @@ pub struct Pool {
     /// What each backend is called by itself, by its name within the pool; empty without `tls` and
     /// `health`.
     pub server_names: HashMap<Arc<str>, ServerName<'static>>,
+    /// What becomes of the sessions of a backend that leaves.
+    pub partings: Partings,
     /// What outlives the snapshot.
     pub live: Arc<PoolLive>,
     /// Counters.

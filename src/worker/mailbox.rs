@@ -1,11 +1,15 @@
 //! How the process speaks to a worker.
 
+use std::collections::HashMap;
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 
+use crate::backend::Backend;
 use crate::base::address::Endpoint;
 use crate::base::reason::Reason;
 use crate::snapshot::{ListenerId, Snapshot};
@@ -48,16 +52,23 @@ pub struct Listening {
     pub socket: Arc<OwnedFd>,
 }
 
+/// Backends whose orders have changed, by their numbers; each once, however often they change. Written by
+/// the main thread and the control thread, emptied by the worker when it wakes: nobody holds the lock for
+/// longer than that takes.
+type Changed = Arc<Mutex<HashMap<u32, Arc<Backend>>>>;
+
 /// The process's end.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Mailbox {
     messages: Sender<Message>,
+    changed: Changed,
     wake: Wake,
 }
 
 /// The worker's end.
 pub struct Inbox {
     pub(super) messages: Receiver<Message>,
+    changed: Changed,
     pub(super) wake: Wake,
 }
 
@@ -68,12 +79,15 @@ pub struct Inbox {
 pub fn mailbox() -> io::Result<(Mailbox, Inbox)> {
     let (sender, receiver) = bounded(MESSAGES_MAX);
     let wake = Wake::new()?;
+    let changed = Changed::default();
     let mailbox = Mailbox {
         messages: sender,
+        changed: Arc::clone(&changed),
         wake: wake.clone(),
     };
     let inbox = Inbox {
         messages: receiver,
+        changed,
         wake,
     };
     Ok((mailbox, inbox))
@@ -85,5 +99,23 @@ impl Mailbox {
         if self.messages.send(message).is_ok() {
             self.wake.wake();
         }
+    }
+
+    /// Has the worker look at the orders of these backends. Never waits: the latest orders stand in the
+    /// backend itself.
+    pub fn tell_of(&self, backends: &[Arc<Backend>]) {
+        if backends.is_empty() {
+            return;
+        }
+        let named = backends.iter().map(|it| (it.number(), Arc::clone(it)));
+        self.changed.lock().extend(named);
+        self.wake.wake();
+    }
+}
+
+impl Inbox {
+    /// Backends whose orders have changed since the last call.
+    pub(super) fn changed(&self) -> HashMap<u32, Arc<Backend>> {
+        mem::take(&mut *self.changed.lock())
     }
 }

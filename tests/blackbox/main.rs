@@ -20,6 +20,7 @@ mod health;
 mod idle;
 mod observe;
 mod pair;
+mod parting;
 mod protect;
 mod queue;
 mod rejected;

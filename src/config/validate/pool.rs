@@ -8,10 +8,11 @@ use super::health::Probed;
 use super::{Check, section, word};
 use crate::base::address::{Address, Endpoint};
 use crate::config::choices::{BALANCES, meaning};
-use crate::config::model::{Backend, Balance, Connect, Pool, Waiting};
+use crate::config::model::{Backend, Balance, Connect, Partings, Pool, Waiting};
 use crate::config::report::Finding;
 use crate::config::source::Place;
 use crate::config::table::{Table, Value};
+use crate::config::text::parting;
 
 impl Check<'_> {
     /// All pools, in the order of their names.
@@ -68,6 +69,7 @@ impl Check<'_> {
             tls,
             health,
             all_down,
+            partings: self.partings(table),
             backends: backends.into_iter().map(|(_, backend)| backend).collect(),
         }
     }
@@ -91,6 +93,19 @@ impl Check<'_> {
                 self.faults.push(Finding::at(entry.key, message));
                 balance
             }
+        }
+    }
+
+    fn partings(&mut self, table: &Table) -> Partings {
+        if !table.is_given("health") {
+            self.idle_setting(table, "on_down", "without `health` no backend is down");
+        }
+        // Text that cannot be read has been refused.
+        let read = |key| parting(word(table, key)).unwrap_or_default();
+        Partings {
+            down: read("on_down"),
+            removed: read("on_remove"),
+            drained: read("on_drain"),
         }
     }
 
