@@ -238,7 +238,8 @@
 //! | listener | addresses that clients connect to, with their settings; sends everything to one pool, or has routes |
 //! | route | conditions on what a client says first, and the pool that it goes to then |
 //! | pool | backends, and how to choose among them |
-//! | backend | one address in a pool; each answer for a host name is one |
+//! | backend | one address in a pool; each answer for a host name or a service is one |
+//! | service, offer | a name with SRV records, and what one of them says |
 //! | tier | backends of a pool that are used only when those of lower tiers could not be |
 //! | member | a backend as one pool weighs it |
 //! | session | one client connection, from accept to close |

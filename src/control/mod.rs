@@ -5,6 +5,8 @@
 //! never waits for the main thread, which may itself be waiting in [`Control::resolve`].
 
 mod directory;
+mod freshness;
+mod known;
 mod names;
 mod probe;
 mod probe_tls;
@@ -12,9 +14,9 @@ mod prober;
 mod server;
 mod signals;
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -27,6 +29,7 @@ use crate::admin::{Reloaded, Surface};
 use crate::base::clock::now_coarse;
 use crate::base::seldom::Seldom;
 use crate::health::Target;
+use crate::snapshot::Answers;
 use crate::worker::mailbox::Mailbox;
 
 use names::Names;
@@ -34,9 +37,14 @@ use prober::Prober;
 use server::Server;
 use signals::Signals;
 
-/// The addresses of every name that has been resolved, sorted, without duplicates; a name that never
-/// was is absent.
-pub type Answers = HashMap<Arc<str>, Vec<IpAddr>>;
+/// The names that are to be resolved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// By their addresses.
+    pub hosts: BTreeSet<Arc<str>>,
+    /// By their SRV records, and the addresses of the hosts that these offer.
+    pub services: BTreeSet<Arc<str>>,
+}
 
 /// What the main thread is told.
 #[derive(Debug)]
@@ -62,7 +70,7 @@ pub enum Event {
 pub struct Resolved {
     /// Greater than that of any table made before.
     pub sequence: u64,
-    /// The addresses.
+    /// What is known of each name.
     pub table: Answers,
 }
 
@@ -73,7 +81,8 @@ impl Resolved {
         let is_newer = other.sequence > self.sequence;
         if is_newer {
             self.sequence = other.sequence;
-            self.table.extend(other.table);
+            self.table.hosts.extend(other.table.hosts);
+            self.table.services.extend(other.table.services);
         }
         is_newer
     }
@@ -90,7 +99,7 @@ pub struct Control {
 enum Command {
     Serve(Option<AdminSocket>),
     Resolve {
-        names: Vec<Arc<str>>,
+        names: Wanted,
         within: Duration,
         reply: channel::Sender<Resolved>,
     },
@@ -146,7 +155,7 @@ impl Control {
     ///
     /// A name that is left out is forgotten; while a reload may still be rejected, ask for the
     /// names of both configurations.
-    pub fn resolve(&self, names: Vec<Arc<str>>, within: Duration) -> Resolved {
+    pub fn resolve(&self, names: Wanted, within: Duration) -> Resolved {
         let (reply, answers) = channel::bounded(1);
         self.command(Command::Resolve {
             names,

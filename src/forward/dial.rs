@@ -92,14 +92,14 @@ pub async fn dial(link: &Link, call: &Call<'_>) -> Result<Dialled, DialFault> {
     let Call { pool, ask, .. } = *call;
     let mut walk = pool.balancer.walk(&pool.live.rotation, ask);
     while let Some(backend) = walk.next() {
-        let chosen = backend.era().of_choice(walk.chose());
+        link.choose(backend.era().of_choice(walk.chose()));
         let Some(lease) = dialler.lease(backend) else {
             continue;
         };
         if !dialler.may_try() {
             return Err(dialler.fault);
         }
-        if let Some(dialled) = dialler.attempt(lease, chosen).await {
+        if let Some(dialled) = dialler.attempt(lease).await {
             return Ok(dialled);
         }
     }
@@ -174,10 +174,10 @@ impl<'a> Dialler<'a> {
         granted
     }
 
-    /// Tries a backend that was chosen in this era of it.
-    pub(super) async fn attempt(&mut self, lease: Lease, chosen: Era) -> Option<Dialled> {
+    /// Tries a backend whose era at the [choice](Link::choose) the link knows.
+    pub(super) async fn attempt(&mut self, lease: Lease) -> Option<Dialled> {
         let backend = lease.backend();
-        if let Some(reason) = self.go_to(backend, chosen) {
+        if let Some(reason) = self.go_to(backend) {
             self.fault.reason = reason;
             self.fault.cause = None;
             self.fault.backend = Some(Arc::clone(backend));
@@ -234,12 +234,11 @@ impl<'a> Dialler<'a> {
 
     /// Makes the session known as one of the backend's, and gives it its time where the backend has left
     /// meanwhile: its snapshot may be an old one. The reason for which it must not go there, if any.
-    fn go_to(&self, backend: &Backend, chosen: Era) -> Option<Reason> {
+    fn go_to(&self, backend: &Backend) -> Option<Reason> {
         let orders = backend.has_orders().then(|| backend.orders());
-        if let Some(cause) = orders.and_then(|orders| orders.forbids(chosen)) {
+        if let Some(cause) = orders.and_then(|orders| orders.forbids(self.link.chosen())) {
             return Some(cause.reason());
         }
-        self.link.choose(chosen);
         let mut sessions = self.call.sessions.borrow_mut();
         let key = self.link.key()?;
         sessions.mark(key, backend.number());

@@ -55,11 +55,12 @@ impl Dialler<'_> {
         self.fault.queued = Some(time - begun);
         match waited {
             Ok((lease, chosen)) => {
+                self.link.choose(chosen);
                 self.begun = time;
                 if !self.may_try() {
                     return None;
                 }
-                if let Some(dialled) = self.attempt(lease, chosen).await {
+                if let Some(dialled) = self.attempt(lease).await {
                     return Some(dialled);
                 }
                 self.dial_again().await
@@ -81,7 +82,7 @@ impl Dialler<'_> {
         };
         let mut walk = pool.balancer.walk(&pool.live.rotation, ask);
         while let Some(backend) = walk.next() {
-            let chosen = backend.era().of_choice(walk.chose());
+            self.link.choose(backend.era().of_choice(walk.chose()));
             let last = self.fault.backend.as_ref();
             if last.is_some_and(|last| Arc::ptr_eq(last, backend)) {
                 continue;
@@ -92,7 +93,7 @@ impl Dialler<'_> {
             if !self.may_try() {
                 break;
             }
-            if let Some(dialled) = self.attempt(lease, chosen).await {
+            if let Some(dialled) = self.attempt(lease).await {
                 return Some(dialled);
             }
         }

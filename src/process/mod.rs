@@ -138,6 +138,7 @@ impl Process {
         }
         let current = self.current.load();
         let model = Arc::clone(&current.model);
+        self.answers.table.keep_only(&start::names(&model).hosts);
         let snapshot = self.registries.build(
             model,
             &self.answers.table,

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::registries::{Answers, Registries};
-use super::{Pool, PoolLive, Snapshot};
+use super::registries::Registries;
+use super::{Answers, Offer, Pool, PoolLive, Ranked, Snapshot};
 use crate::backend::{self, Backend, BackendId, Standing, State};
 use crate::balance::Member;
 use crate::base::address::{Address, Endpoint};
@@ -50,17 +50,37 @@ impl Registries {
                 vec![member(Arc::clone(&backend.name), endpoint.clone())]
             }
             Address::Name(host) => {
-                let found = answers
-                    .get(&host.host)
-                    .map(Vec::as_slice)
-                    .unwrap_or_default();
-                found
-                    .iter()
-                    .map(|&ip| {
-                        let endpoint = Endpoint::Inet(SocketAddr::new(ip, host.port));
-                        member(resolved_name(backend, ip), endpoint)
-                    })
-                    .collect()
+                let found = answers.of_host(&host.host).iter();
+                let members = found.map(|&ip| {
+                    let endpoint = Endpoint::Inet(SocketAddr::new(ip, host.port));
+                    member(resolved_name(backend, ip), endpoint)
+                });
+                members.collect()
+            }
+            Address::Service(service) => {
+                let offered = answers.of_service(service).into_iter();
+                let members = offered.flat_map(
+                    |Ranked {
+                         offer,
+                         rank,
+                         weight,
+                     }| {
+                        let ips = answers.of_host(&offer.host).iter();
+                        ips.map(move |&ip| {
+                            let endpoint = Endpoint::Inet(SocketAddr::new(ip, offer.port));
+                            let name = offered_name(backend, offer, ip);
+                            (name, endpoint, (rank, weight))
+                        })
+                    },
+                );
+                let members = members.take(SERVICE_BACKENDS_MAX);
+                let members = members.map(|(name, endpoint, (rank, weight))| Member {
+                    // Weight 0 in the file takes all of it out of service.
+                    weight: if backend.weight == 0 { 0 } else { weight },
+                    tier: backend.tier.saturating_add(rank),
+                    ..member(name, endpoint)
+                });
+                members.collect()
             }
         }
     }
@@ -138,6 +158,14 @@ fn resolved_name(backend: &model::Backend, ip: IpAddr) -> Arc<str> {
     format!("{}/{ip}", backend.name).into()
 }
 
+/// Backends that one service may stand for; the first ones by priority are taken.
+const SERVICE_BACKENDS_MAX: usize = 1_024;
+
+/// One of the backends that a service stands for.
+fn offered_name(backend: &model::Backend, offer: &Offer, ip: IpAddr) -> Arc<str> {
+    format!("{}/{}:{}/{ip}", backend.name, offer.host, offer.port).into()
+}
+
 /// What backends are called by themselves: their host name, else their IP address.
 pub(super) fn server_names(
     backends: &[model::Backend],
@@ -155,8 +183,18 @@ pub(super) fn server_names(
                 let Ok(name) = ServerName::try_from(host.host.to_string()) else {
                     continue;
                 };
-                for ip in answers.get(&host.host).into_iter().flatten() {
+                for ip in answers.of_host(&host.host) {
                     names.insert(resolved_name(backend, *ip), name.clone());
+                }
+            }
+            Address::Service(service) => {
+                for Ranked { offer, .. } in answers.of_service(service) {
+                    let Ok(name) = ServerName::try_from(offer.host.to_string()) else {
+                        continue;
+                    };
+                    for ip in answers.of_host(&offer.host) {
+                        names.insert(offered_name(backend, offer, *ip), name.clone());
+                    }
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! A snapshot is built aside from a model, swapped in by one pointer and pinned by each session. What
 //! must outlive it (counts, rotations, budgets) lives in the [`Registries`] and is only referred to.
 
+mod answers;
 mod members;
 mod registries;
 pub mod routes;
@@ -22,7 +23,8 @@ use crate::metrics::{Cells, ListenerCells, PoolCells};
 use crate::tls::ServerName;
 use crate::tls::live::{Encrypting, Terminating};
 
-pub use registries::{Answers, Made, Registries};
+pub use answers::{Answers, Offer, Ranked};
+pub use registries::{Made, Registries};
 use routes::Routes;
 
 /// A listener's number: the same name has the same number in every snapshot of a process.

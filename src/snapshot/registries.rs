@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::members::{server_names, stand};
 use super::routes::{Entry, Routes};
-use super::{Listener, ListenerId, Pool, PoolLive, Routing, Snapshot};
+use super::{Answers, Listener, ListenerId, Pool, PoolLive, Routing, Snapshot};
 use crate::backend::{self, Backend};
 use crate::balance::Balancer;
 use crate::base::clock::Instant;
@@ -17,9 +16,6 @@ use crate::limits::sources::Sources;
 use crate::limits::store::{Access, Lists};
 use crate::metrics;
 use crate::tls::live::{Encrypting, Settings, Terminating};
-
-/// The addresses of each host name that the configuration uses.
-pub type Answers = HashMap<Arc<str>, Vec<IpAddr>>;
 
 /// Live state by name or id.
 pub struct Registries {

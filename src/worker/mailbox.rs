@@ -119,3 +119,33 @@ impl Inbox {
         mem::take(&mut *self.changed.lock())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::BackendId;
+    use crate::base::address::Endpoint;
+
+    #[test]
+    fn backends_that_flap_take_one_place_each_and_nobody_waits() {
+        let (mailbox, inbox) = mailbox().unwrap();
+        let backend = |name: &str| {
+            Arc::new(Backend::new(BackendId {
+                pool: "p".into(),
+                name: name.into(),
+                endpoint: Endpoint::Unix("/run/p".into()),
+            }))
+        };
+        let backends = [backend("a"), backend("b")];
+        // The worker is busy meanwhile; more messages than this would stop the sender.
+        for _ in 0..10 * MESSAGES_MAX {
+            mailbox.tell_of(&backends);
+        }
+        mailbox.tell_of(&backends[..1]);
+        let changed = inbox.changed();
+        let mut numbers: Vec<u32> = changed.keys().copied().collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [backends[0].number(), backends[1].number()]);
+        assert!(inbox.changed().is_empty());
+    }
+}

@@ -28,6 +28,7 @@ mod reload;
 mod rotation;
 mod routes;
 mod schedules;
+mod services;
 mod slow;
 mod smoke;
 mod starttls;

@@ -178,7 +178,7 @@ static BACKEND: Section = Section {
             "address",
             Kind::Text(&text::BACKEND),
             Required,
-            "\"ip:port\", \"[v6]:port\", \"name:port\" or \"unix:/path\".",
+            "\"ip:port\", \"[v6]:port\", \"name:port\", \"srv:name\" (SRV records) or \"unix:/path\".",
         ),
         key(
             "weight",

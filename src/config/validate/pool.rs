@@ -172,7 +172,10 @@ impl Check<'_> {
             self.warnings.push(Finding::at(entry.key, message));
         }
         for backend in backends.iter().filter(|backend| weight(backend) > 1) {
-            if backends.len() == 1 {
+            let address = backend.entry("address").map(|entry| &entry.value);
+            if let Some(Value::Address(Address::Service(_))) = address {
+                self.idle_setting(backend, "weight", "the SRV records say it, unless it is 0");
+            } else if backends.len() == 1 {
                 self.idle_setting(backend, "weight", "the pool has only this backend");
             } else if balance == Balance::First {
                 self.idle_setting(backend, "weight", "balance is \"first\"");
@@ -192,7 +195,7 @@ impl Check<'_> {
         let mut has_inet = backends.is_empty();
         for (backend_place, backend) in backends {
             let Address::Endpoint(Endpoint::Inet(address)) = &backend.address else {
-                has_inet |= matches!(backend.address, Address::Name(_));
+                has_inet |= matches!(backend.address, Address::Name(_) | Address::Service(_));
                 continue;
             };
             has_inet = true;

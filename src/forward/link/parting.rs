@@ -37,6 +37,11 @@ impl Link {
         self.parting.cut.set(false);
     }
 
+    /// The era in which the session has chosen its backend.
+    pub(in crate::forward) fn chosen(&self) -> Era {
+        self.parting.chosen.get()
+    }
+
     /// Takes in the orders of the session's backend; returns when it is to end by them.
     pub fn obey(
         &self,
