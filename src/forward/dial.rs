@@ -41,7 +41,11 @@ pub struct Call<'a> {
     pub ask: Ask,
     /// What the client has said so far: goes to the backend together with the handshake's last
     /// segment.
-    pub opening: &'a [u8],
+    #[expect(
+        clippy::borrowed_box,
+        reason = "a slice takes 8 bytes more of every session for its whole life"
+    )]
+    pub opening: &'a Box<[u8]>,
     /// Told when there is no descriptor for a backend.
     pub shortage: &'a Shortage,
     /// Where the worker's sessions are known by their backends.
@@ -92,7 +96,7 @@ pub async fn dial(link: &Link, call: &Call<'_>) -> Result<Dialled, DialFault> {
     let Call { pool, ask, .. } = *call;
     let mut walk = pool.balancer.walk(&pool.live.rotation, ask);
     while let Some(backend) = walk.next() {
-        link.choose(backend.era().of_choice(walk.chose()));
+        dialler.link.choose(backend.era().of_choice(walk.chose()));
         let Some(lease) = dialler.lease(backend) else {
             continue;
         };

@@ -41,6 +41,9 @@ pub struct Ranked<'a> {
 /// (RFC 2782, "Weight").
 const NEXT_TO_NOTHING: u16 = 100;
 
+/// Backends that one service may stand for.
+const SERVICE_BACKENDS_MAX: usize = 1_024;
+
 impl Answers {
     /// No answers.
     pub fn new() -> Self {
@@ -60,8 +63,18 @@ impl Answers {
         self.hosts.get(host).map_or(&[], Vec::as_slice)
     }
 
+    /// Every address that a service stands for, with the offer that it comes from; the first ones by priority.
+    pub fn of_service(&self, service: &str) -> impl Iterator<Item = (Ranked<'_>, IpAddr)> {
+        let ranked = self.ranked(service).into_iter();
+        let places = ranked.flat_map(|ranked| {
+            let addresses = self.of_host(&ranked.offer.host).iter();
+            addresses.map(move |&address| (ranked, address))
+        });
+        places.take(SERVICE_BACKENDS_MAX)
+    }
+
     /// What a service has to offer, with ranks for priorities, and weights of which none is 0.
-    pub fn of_service(&self, service: &str) -> Vec<Ranked<'_>> {
+    fn ranked(&self, service: &str) -> Vec<Ranked<'_>> {
         let offers = self.services.get(service).map_or(&[][..], Vec::as_slice);
         let mut ranked = Vec::new();
         let equals = offers.chunk_by(|one, next| one.priority == next.priority);
@@ -100,7 +113,7 @@ mod tests {
             services: HashMap::from([("s".into(), offers)]),
             ..Answers::new()
         };
-        let ranked = answers.of_service("s");
+        let ranked = answers.ranked("s");
         ranked.iter().map(|it| (it.rank, it.weight)).collect()
     }
 
@@ -109,9 +122,31 @@ mod tests {
         let offers = [(5, 10), (5, 20), (7, 3), (900, 65_535)];
         assert_eq!(ranked(&offers), [(0, 10), (0, 20), (1, 3), (2, 65_535)]);
         assert!(ranked(&[]).is_empty());
-        assert!(Answers::new().of_service("s").is_empty());
+        assert!(Answers::new().ranked("s").is_empty());
         let many: Vec<_> = (0..300).map(|priority| (priority, 1)).collect();
         assert_eq!(ranked(&many)[299], (255, 1));
+    }
+
+    #[test]
+    fn a_service_stands_for_so_many_addresses_and_not_for_more() {
+        let offer = |host: &str, priority| Offer {
+            priority,
+            host: host.into(),
+            port: 1,
+            weight: 1,
+        };
+        let address = |n: u32| IpAddr::from(n.to_be_bytes());
+        let answers = Answers {
+            services: HashMap::from([("s".into(), vec![offer("a", 0), offer("b", 1)])]),
+            hosts: HashMap::from([
+                ("a".into(), (0..1_000).map(address).collect()),
+                ("b".into(), (2_000..3_000).map(address).collect()),
+            ]),
+        };
+        let places: Vec<_> = answers.of_service("s").collect();
+        assert_eq!(places.len(), SERVICE_BACKENDS_MAX);
+        assert_eq!(places[1_000].1, address(2_000));
+        assert_eq!((places[999].0.rank, places[1_000].0.rank), (0, 1));
     }
 
     #[test]

@@ -58,27 +58,19 @@ impl Registries {
                 members.collect()
             }
             Address::Service(service) => {
-                let offered = answers.of_service(service).into_iter();
-                let members = offered.flat_map(
-                    |Ranked {
-                         offer,
-                         rank,
-                         weight,
-                     }| {
-                        let ips = answers.of_host(&offer.host).iter();
-                        ips.map(move |&ip| {
-                            let endpoint = Endpoint::Inet(SocketAddr::new(ip, offer.port));
-                            let name = offered_name(backend, offer, ip);
-                            (name, endpoint, (rank, weight))
-                        })
-                    },
-                );
-                let members = members.take(SERVICE_BACKENDS_MAX);
-                let members = members.map(|(name, endpoint, (rank, weight))| Member {
-                    // Weight 0 in the file takes all of it out of service.
-                    weight: if backend.weight == 0 { 0 } else { weight },
-                    tier: backend.tier.saturating_add(rank),
-                    ..member(name, endpoint)
+                let members = answers.of_service(service).map(|(ranked, ip)| {
+                    let offer = ranked.offer;
+                    let endpoint = Endpoint::Inet(SocketAddr::new(ip, offer.port));
+                    Member {
+                        // Weight 0 in the file takes all of it out of service.
+                        weight: if backend.weight == 0 {
+                            0
+                        } else {
+                            ranked.weight
+                        },
+                        tier: backend.tier.saturating_add(ranked.rank),
+                        ..member(offered_name(backend, offer, ip), endpoint)
+                    }
                 });
                 members.collect()
             }
@@ -158,9 +150,6 @@ fn resolved_name(backend: &model::Backend, ip: IpAddr) -> Arc<str> {
     format!("{}/{ip}", backend.name).into()
 }
 
-/// Backends that one service may stand for; the first ones by priority are taken.
-const SERVICE_BACKENDS_MAX: usize = 1_024;
-
 /// One of the backends that a service stands for.
 fn offered_name(backend: &model::Backend, offer: &Offer, ip: IpAddr) -> Arc<str> {
     format!("{}/{}:{}/{ip}", backend.name, offer.host, offer.port).into()
@@ -188,12 +177,9 @@ pub(super) fn server_names(
                 }
             }
             Address::Service(service) => {
-                for Ranked { offer, .. } in answers.of_service(service) {
-                    let Ok(name) = ServerName::try_from(offer.host.to_string()) else {
-                        continue;
-                    };
-                    for ip in answers.of_host(&offer.host) {
-                        names.insert(offered_name(backend, offer, *ip), name.clone());
+                for (Ranked { offer, .. }, ip) in answers.of_service(service) {
+                    if let Ok(name) = ServerName::try_from(offer.host.to_string()) {
+                        names.insert(offered_name(backend, offer, ip), name);
                     }
                 }
             }
