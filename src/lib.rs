@@ -106,8 +106,9 @@
 //! - **No wait is dropped.** [`io::deadline`] is the only place where a wait meets a deadline, and it ends
 //!   the wait by resetting its socket. There is no `select!` and no `timeout` on a worker.
 //! - **No lock on the data path,** except around two maps, once for each handshake: of sources, where
-//!   `handshake_rate` is set, and of sessions with backends, where whoever would wait goes without; and around the
-//!   keys that seal a TLS session's records, which nobody else ever asks for. No atomic that
+//!   `handshake_rate` is set, and of sessions with backends, where whoever would wait goes without; around the
+//!   keys that seal a TLS session's records, which nobody else ever asks for; and around the orders of a backend that
+//!   has some, once for each connect. No atomic that
 //!   two workers write except the facts of a backend, a pool's rotation, trickle and retry budget, the sources of a
 //!   listener that limits them, and, once per buffer, the session log's queue.
 //! - **No session edits its snapshot,** and none sees two of them.
@@ -163,6 +164,10 @@
 //! again. Bytes only stamp the time of the last tick in the link; they move no timer. A session is first visited
 //! 250 ms after accept; a visit after 5 s with its backend turns on the backend's keepalive.
 //!
+//! A backend that goes down, leaves or is drained has [`backend::Orders`] for its sessions. Each worker looks through the
+//! wheel for sessions with the backend's number (`worker::parting`) and gives each a time; a session that goes to such
+//! a backend by an old snapshot finds the orders by itself (`forward::dial`).
+//!
 //! Connecting, the preface and handshakes have timers of their own: a sleep beside the wait, in [`io::deadline`], and pauses where a
 //! descriptor or room in a unix socket's queue is lacking.
 //!
@@ -216,7 +221,8 @@
 //! | metric cells ([`metrics::Cells`]) and heartbeats | one worker each | control thread, and workers for the number of sessions |
 //! | sources and their connections ([`limits::sources`]) | workers | workers, metrics |
 //! | lists of networks beneath a snapshot ([`limits::store`]) | main thread | workers, metrics |
-//! | mailboxes ([`worker::mailbox`]): a channel and an eventfd | main thread | one worker each |
+//! | mailboxes ([`worker::mailbox`]): a channel, a set of backends and an eventfd | main thread, control thread | one worker each |
+//! | what becomes of a backend's sessions ([`backend::Orders`]) | main thread, control thread | workers |
 //! | the snapshot pointer | main thread | control thread |
 //! | certificates, ticket keys and settings of TLS beneath a snapshot ([`tls::live`]) | main thread | workers, metrics |
 //! | sessions with backends that can be resumed, and sources of handshakes by time ([`tls::rate`]) | workers | workers |
@@ -232,7 +238,8 @@
 //! | listener | addresses that clients connect to, with their settings; sends everything to one pool, or has routes |
 //! | route | conditions on what a client says first, and the pool that it goes to then |
 //! | pool | backends, and how to choose among them |
-//! | backend | one address in a pool; each answer for a host name is one |
+//! | backend | one address in a pool; each answer for a host name or a service is one |
+//! | service, offer | a name with SRV records, and what one of them says |
 //! | tier | backends of a pool that are used only when those of lower tiers could not be |
 //! | member | a backend as one pool weighs it |
 //! | session | one client connection, from accept to close |
@@ -251,6 +258,8 @@
 //! | lease | one connection counted on a backend |
 //! | slot | a lease's share of `max_connections` |
 //! | queue | clients that wait for a slot, first come, first served |
+//! | orders | what becomes of the sessions that a backend has when it leaves |
+//! | era | the time between two turns of a backend from up to down or back |
 //! | walk | the order in which one session tries backends |
 //! | worker | one core's thread, and all sessions on it |
 //! | gate | one socket that a worker accepts from |

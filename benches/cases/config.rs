@@ -72,7 +72,7 @@ fn rebuild(shape: Shape) -> impl FnMut() -> usize {
     let model = Arc::new(model(&shape));
     let mut registries = registries();
     let running = snapshot(&registries, &model, 1);
-    registries.adopt(&running);
+    registries.adopt(&running, ringlane::base::clock::now());
     move || {
         let version = running.version + 1;
         let snapshot = snapshot(&registries, &model, version);

@@ -1,13 +1,13 @@
 //! What probes have found out about a backend.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Backend;
+use super::{Backend, Era};
 
 /// Whether a backend may be used, as far as probes can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u32)]
 pub enum State {
     /// It may; so may one that nobody probes.
     Up,
@@ -16,6 +16,9 @@ pub enum State {
     /// It may not yet: its first probe decides.
     Unchecked,
 }
+
+const STATE_BITS: u32 = 2;
+const STATE: u32 = (1 << STATE_BITS) - 1;
 
 /// What came of the probes of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,8 +36,8 @@ pub struct Probed {
 /// each one as soon as their core does, without a message.
 #[derive(Debug)]
 pub(super) struct Facts {
-    /// A [`State`]; read by balancers for every candidate.
-    state: AtomicU8,
+    /// A [`State`] in the lowest two bits, above it an [`Era`]; read by balancers for every candidate.
+    state: AtomicU32,
     passed: AtomicU64,
     failed: AtomicU64,
     /// Nanoseconds.
@@ -44,7 +47,7 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) const fn new() -> Self {
         Self {
-            state: AtomicU8::new(State::Up as u8),
+            state: AtomicU32::new(State::Up as u32),
             passed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             took: AtomicU64::new(0),
@@ -60,21 +63,37 @@ impl Facts {
 impl Backend {
     /// What probes have made of it.
     pub fn state(&self) -> State {
-        match self.health.state.load(Ordering::Relaxed) {
-            up if up == State::Up as u8 => State::Up,
-            down if down == State::Down as u8 => State::Down,
+        self.state_and_era().0
+    }
+
+    pub(super) fn state_and_era(&self) -> (State, Era) {
+        let word = self.health.state.load(Ordering::Relaxed);
+        let state = match word & STATE {
+            up if up == State::Up as u32 => State::Up,
+            down if down == State::Down as u32 => State::Down,
             _ => State::Unchecked,
-        }
+        };
+        (state, Era(word >> STATE_BITS))
+    }
+
+    /// How often it has gone down or come back.
+    pub fn era(&self) -> Era {
+        self.state_and_era().1
     }
 
     /// Whether probes have nothing against it.
     pub fn is_up(&self) -> bool {
-        self.health.state.load(Ordering::Relaxed) == State::Up as u8
+        self.health.state.load(Ordering::Relaxed) & STATE == State::Up as u32
     }
 
-    /// Lets every worker know, for its next choice.
+    /// Lets every worker know, for its next choice. Its sessions are another matter: see
+    /// [`Backend::reconsider`].
     pub fn set_state(&self, state: State) {
-        self.health.state.store(state as u8, Ordering::Relaxed);
+        let (before, era) = self.state_and_era();
+        let turns = (before == State::Down) != (state == State::Down);
+        let era = era.0.wrapping_add(u32::from(turns));
+        let word = era << STATE_BITS | state as u32;
+        self.health.state.store(word, Ordering::Relaxed);
     }
 
     /// Counts a probe that found it good.

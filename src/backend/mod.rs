@@ -5,6 +5,7 @@
 
 mod health;
 mod latency;
+mod parting;
 mod queue;
 mod registry;
 mod retry_budget;
@@ -19,6 +20,7 @@ use crate::base::clock::Instant;
 
 pub use health::{Probed, State};
 use latency::Latency;
+pub use parting::{AsUp, Cause, Due, Era, Orders, Standing};
 pub use queue::{Place, Queue};
 pub use registry::Registry;
 pub use retry_budget::RetryBudget;
@@ -55,6 +57,8 @@ pub struct BackendId {
 #[derive(Debug)]
 pub struct Backend {
     id: BackendId,
+    /// See [`Backend::number`].
+    number: u32,
     /// Written by [`Lease`] alone, on any worker; read by balancers and metrics. Additions and
     /// subtractions of one atomic never get lost, whatever the ordering. Where there is a limit the order
     /// is sequentially consistent, see [`Queue`].
@@ -75,6 +79,7 @@ pub struct Backend {
     /// a configuration comes into force or a check succeeds, read by balancers.
     usable_since: AtomicU64,
     latency: Latency,
+    parting: parting::Facts,
     /// Who waits for a slot, here or at another backend of the pool.
     queue: Arc<Queue>,
 }
@@ -86,9 +91,10 @@ impl Backend {
     }
 
     /// The same as one of several whose clients wait in one line.
-    pub const fn in_line(id: BackendId, queue: Arc<Queue>) -> Self {
+    pub fn in_line(id: BackendId, queue: Arc<Queue>) -> Self {
         Self {
             id,
+            number: next_number(),
             queue,
             active: AtomicU32::new(0),
             limit: AtomicU32::new(0),
@@ -98,7 +104,13 @@ impl Backend {
             health: health::Facts::new(),
             usable_since: AtomicU64::new(0),
             latency: Latency::new(),
+            parting: parting::Facts::new(),
         }
+    }
+
+    /// What a worker knows the backend by: no two of a process have the same, and none has 0.
+    pub const fn number(&self) -> u32 {
+        self.number
     }
 
     /// Which backend this is.
@@ -282,6 +294,12 @@ impl Backend {
         let failed_at = self.failed_at.load(Ordering::Relaxed);
         failed_at != 0 && now.since(Instant::from_nanos(failed_at)) < MEMORY
     }
+}
+
+/// A number that none has had, unless more than four thousand million backends have come and gone.
+fn next_number() -> u32 {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    (LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1)).max(1)
 }
 
 /// One connection counted on a backend; dropping it counts it off, or gives it to whoever waits.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::{Backend, Lease};
+use super::{Backend, Era, Lease};
 use crate::sys::wake::Wake;
 
 /// The line of one pool; kept over reloads and shared by all workers.
@@ -32,8 +32,8 @@ struct Line {
     next: u64,
     /// Who waits, by number.
     waiting: BTreeMap<u64, Wake>,
-    /// Slots that were given to one who has not taken it yet, by number.
-    granted: BTreeMap<u64, Lease>,
+    /// Slots that were given to one who has not taken it yet, by number, and when that was.
+    granted: BTreeMap<u64, (Lease, Era)>,
     /// The backends that the pool has now and that take new connections.
     members: Vec<Weak<Backend>>,
 }
@@ -113,7 +113,9 @@ impl Queue {
         let Some((number, wake)) = line.waiting.pop_first() else {
             return false;
         };
-        line.granted.insert(number, lease());
+        let lease = lease();
+        let era = lease.era();
+        line.granted.insert(number, (lease, era));
         self.note(line);
         wake.wake();
         true
@@ -142,8 +144,8 @@ impl Line {
 }
 
 impl Place {
-    /// The slot, once there is one.
-    pub fn take(&self) -> Option<Lease> {
+    /// The slot, once there is one, and the era of its backend in which it was given.
+    pub fn take(&self) -> Option<(Lease, Era)> {
         self.queue.line.lock().granted.remove(&self.number)
     }
 }
@@ -280,7 +282,10 @@ mod tests {
         drop(held.remove(0));
         assert!(place.take().is_none());
         drop(held);
-        assert_eq!(place.take().unwrap().backend().id(), pool.backends[1].id());
+        assert_eq!(
+            place.take().unwrap().0.backend().id(),
+            pool.backends[1].id()
+        );
     }
 
     #[test]
@@ -331,7 +336,7 @@ mod tests {
                 3 if !places.is_empty() => drop(places.swap_remove(0)),
                 _ => {
                     let granted = places.iter().filter_map(Place::take);
-                    held.extend(granted.collect::<Vec<_>>());
+                    held.extend(granted.map(|(lease, _)| lease).collect::<Vec<_>>());
                 }
             }
             for (backend, limit) in pool.backends.iter().zip([3, 2]) {

@@ -25,6 +25,11 @@ impl Registry {
         self.backends.get(id).and_then(Weak::upgrade)
     }
 
+    /// Every backend that something holds.
+    pub fn all(&self) -> impl Iterator<Item = Arc<Backend>> {
+        self.backends.values().filter_map(Weak::upgrade)
+    }
+
     /// Adds the backends of the snapshot that has just become live and forgets those that nothing
     /// holds any more. Of two with one id the latter is found from now on, so take what
     /// [`Registry::find`] gives when building a snapshot.

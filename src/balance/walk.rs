@@ -8,7 +8,7 @@ use super::{
     Ask, Balancer, Rotation, first, least_connections, peak_ewma, random_two, round_robin,
     source_hash,
 };
-use crate::backend::Backend;
+use crate::backend::{AsUp, Backend};
 use crate::base::clock::Instant;
 use crate::base::limits::CONNECT_ATTEMPTS_MAX;
 use crate::base::random::Random;
@@ -64,6 +64,14 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// How the backend that was yielded last was chosen.
+    pub fn chose(&self) -> AsUp {
+        match self.whom {
+            Whom::Up => AsUp::Yes,
+            Whom::All => AsUp::No,
+        }
+    }
+
     fn pick(&mut self, tier: &'a Tier) -> Option<usize> {
         let candidates = Candidates {
             tier,
@@ -115,6 +123,7 @@ impl<'a> Walk<'a> {
         if count == 0 {
             return None;
         }
+        self.whom = Whom::All;
         let turn = self.rotation.trickle.pass(self.now)?;
         let place = usize::try_from(turn % count as u64).ok()?;
         let mut members = tiers.iter().flat_map(|tier| &tier.members);

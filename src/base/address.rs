@@ -30,6 +30,9 @@ pub enum Address {
     Endpoint(Endpoint),
     /// Each answer for the name becomes an endpoint.
     Name(HostPort),
+    /// Each address of each host that the name's SRV records offer becomes one. The name as configured,
+    /// without a trailing dot, in lower case.
+    Service(Arc<str>),
 }
 
 impl fmt::Display for Endpoint {
@@ -52,6 +55,7 @@ impl fmt::Display for Address {
         match self {
             Self::Endpoint(endpoint) => endpoint.fmt(f),
             Self::Name(name) => name.fmt(f),
+            Self::Service(name) => write!(f, "srv:{name}"),
         }
     }
 }

@@ -51,8 +51,12 @@ pub enum Reason {
     TlsTruncated,
     /// A TLS stream broke the rules, or its peer ended it with an alert.
     TlsFault,
-    /// The drain time of a stop ran out.
+    /// The drain time of a stop ran out, or that of a backend whose weight is 0.
     Drain,
+    /// Health checks have taken the backend down, and the pool's `on_down` ended the session.
+    BackendDown,
+    /// The configuration has the backend no longer, and the pool's `on_remove` ended the session.
+    BackendRemoved,
     /// A fault of ringlane itself.
     Internal,
 }
@@ -70,7 +74,7 @@ pub enum Side {
 
 impl Reason {
     /// Every reason, in the order of the manual.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Eof,
         Self::ClientReset,
         Self::BackendReset,
@@ -96,6 +100,8 @@ impl Reason {
         Self::TlsTruncated,
         Self::TlsFault,
         Self::Drain,
+        Self::BackendDown,
+        Self::BackendRemoved,
         Self::Internal,
     ];
 
@@ -127,6 +133,8 @@ impl Reason {
             Self::TlsTruncated => "tls_truncated",
             Self::TlsFault => "tls_fault",
             Self::Drain => "drain",
+            Self::BackendDown => "backend_down",
+            Self::BackendRemoved => "backend_removed",
             Self::Internal => "internal",
         }
     }

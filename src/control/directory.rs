@@ -1,9 +1,11 @@
 //! One look-up of one name: the hosts file, then DNS over the search list, both address families.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
@@ -11,10 +13,14 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::op::Query;
-use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::proto::rr::rdata::SRV;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{Hosts, TokioResolver};
 use parking_lot::Mutex;
+
+use crate::base::name::host_name;
+use crate::snapshot::Offer;
 
 /// Where names are looked up; replaced as a whole when the name servers change.
 pub(super) struct Directory {
@@ -34,6 +40,15 @@ pub(super) struct Found {
     pub(super) ttl: Duration,
     /// The family whose question went unanswered, so that its addresses are not known.
     pub(super) missing: Option<Family>,
+}
+
+/// What a look-up of SRV records found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Offered {
+    /// Sorted, each host and port once; empty: the service is decidedly not there.
+    pub(super) offers: Arc<[Offer]>,
+    /// For how long they hold.
+    pub(super) ttl: Duration,
 }
 
 /// An address family.
@@ -66,19 +81,13 @@ impl Directory {
 
     /// All addresses of `host`; the error is a text for the operator.
     pub(super) async fn look_up(&self, host: &str) -> Result<Found, String> {
-        let mut name = Name::from_str(host).map_err(|error| error.to_string())?;
-        name.set_fqdn(true);
+        let name = absolute(host)?;
         if let Some(found) = self.in_hosts(&name) {
             return Ok(found);
         }
-        let resolver = match &self.resolver {
-            Ok(resolver) => resolver,
-            Err(fault) => {
-                return Err(format!(
-                    "not in {HOSTS_FILE}, and no name servers ({fault})"
-                ));
-            }
-        };
+        let resolver = self.resolver.as_ref();
+        let resolver = resolver
+            .map_err(|fault| format!("not in {HOSTS_FILE}, and no name servers ({fault})"))?;
         for candidate in self.candidates(&name, resolver.options().ndots) {
             let (v4, v6) = tokio::join!(
                 resolver.lookup(candidate.clone(), RecordType::A),
@@ -89,6 +98,25 @@ impl Directory {
             }
         }
         Err("no such name, or it has no addresses".to_owned())
+    }
+
+    /// What the SRV records of `service` offer; the error is a text for the operator.
+    pub(super) async fn look_up_service(&self, service: &str) -> Result<Offered, String> {
+        let name = absolute(service)?;
+        let resolver = self.resolver.as_ref();
+        let resolver = resolver.map_err(|fault| format!("no name servers ({fault})"))?;
+        for candidate in self.candidates(&name, resolver.options().ndots) {
+            match resolver.lookup(candidate, RecordType::SRV).await {
+                Ok(lookup) => {
+                    if let Some(offered) = offered(&lookup)? {
+                        return Ok(offered);
+                    }
+                }
+                Err(error) if error.is_no_records_found() => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Err("no such name, or it has no SRV records".to_owned())
     }
 
     fn in_hosts(&self, name: &Name) -> Option<Found> {
@@ -209,6 +237,59 @@ fn combine(
     }
 }
 
+/// Offers of one service; more would be no service but a flood.
+const OFFERS_MAX: usize = 256;
+
+/// What SRV records come to: `None` where there are none.
+fn offered(lookup: &Lookup) -> Result<Option<Offered>, String> {
+    let records = lookup
+        .answers()
+        .iter()
+        .filter_map(|record| match &record.data {
+            RData::SRV(srv) => Some(srv),
+            _ => None,
+        });
+    let found = records.clone().next().is_some();
+    let offers = sifted(records)?;
+    let ttl = ttl(lookup);
+    Ok(found.then_some(Offered { offers, ttl }))
+}
+
+/// Offers in order, each host and port once. Records that nobody can connect to are left out, and refused where
+/// there are only such.
+fn sifted<'a>(records: impl Iterator<Item = &'a SRV>) -> Result<Arc<[Offer]>, String> {
+    let mut refused = None;
+    let mut offers = Vec::new();
+    // A target of "." says that "the service is decidedly not available" (RFC 2782).
+    for srv in records.filter(|srv| !srv.target.is_root()) {
+        let target = srv.target.to_ascii();
+        match host_name(&target).filter(|_| srv.port > 0) {
+            Some(host) => offers.push(Offer {
+                priority: srv.priority,
+                host,
+                port: srv.port,
+                weight: srv.weight,
+            }),
+            None => refused = Some(format!("it offers {}:{}", target.escape_debug(), srv.port)),
+        }
+    }
+    if let (true, Some(refused)) = (offers.is_empty(), refused) {
+        return Err(refused);
+    }
+    offers.sort_unstable();
+    // Of two records for the same the first one by priority holds.
+    let mut seen = HashSet::new();
+    offers.retain(|offer| seen.insert((Arc::clone(&offer.host), offer.port)));
+    offers.truncate(OFFERS_MAX);
+    Ok(offers.into())
+}
+
+fn absolute(name: &str) -> Result<Name, String> {
+    let mut name = Name::from_str(name).map_err(|error| error.to_string())?;
+    name.set_fqdn(true);
+    Ok(name)
+}
+
 fn addresses(lookup: &Lookup) -> impl Iterator<Item = IpAddr> {
     lookup
         .answers()
@@ -260,6 +341,34 @@ mod tests {
         assert_eq!(
             candidates("db.c", 5),
             ["db.c.a.example.", "db.c.b.example.", "db.c."]
+        );
+    }
+
+    fn record(priority: u16, port: u16, target: &str) -> SRV {
+        SRV::new(priority, 0, port, Name::from_str(target).unwrap())
+    }
+
+    #[test]
+    fn a_root_target_takes_a_service_away_and_nonsense_does_not() {
+        let none = sifted([record(0, 0, ".")].iter()).unwrap();
+        assert!(none.is_empty());
+        let good = sifted([record(0, 0, "."), record(1, 5, "A.Example.")].iter()).unwrap();
+        assert_eq!((good.len(), &*good[0].host), (1, "a.example"));
+        let fault = sifted([record(0, 0, "a.example.")].iter());
+        assert_eq!(fault.unwrap_err(), "it offers a.example.:0");
+    }
+
+    #[test]
+    fn offers_are_bounded_and_the_first_by_priority_are_kept() {
+        let many = (1..=1_000).rev();
+        let many: Vec<_> = many.map(|port| record(port, port, "a.example.")).collect();
+        let offers = sifted(many.iter()).unwrap();
+        assert_eq!(offers.len(), OFFERS_MAX);
+        assert!(
+            offers
+                .iter()
+                .zip(1..)
+                .all(|(offer, port)| offer.port == port)
         );
     }
 

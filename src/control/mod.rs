@@ -5,6 +5,8 @@
 //! never waits for the main thread, which may itself be waiting in [`Control::resolve`].
 
 mod directory;
+mod freshness;
+mod known;
 mod names;
 mod probe;
 mod probe_tls;
@@ -12,9 +14,9 @@ mod prober;
 mod server;
 mod signals;
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -27,15 +29,22 @@ use crate::admin::{Reloaded, Surface};
 use crate::base::clock::now_coarse;
 use crate::base::seldom::Seldom;
 use crate::health::Target;
+use crate::snapshot::Answers;
+use crate::worker::mailbox::Mailbox;
 
 use names::Names;
 use prober::Prober;
 use server::Server;
 use signals::Signals;
 
-/// The addresses of every name that has been resolved, sorted, without duplicates; a name that never
-/// was is absent.
-pub type Answers = HashMap<Arc<str>, Vec<IpAddr>>;
+/// The names that are to be resolved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// By their addresses.
+    pub hosts: BTreeSet<Arc<str>>,
+    /// By their SRV records, and the addresses of the hosts that these offer.
+    pub services: BTreeSet<Arc<str>>,
+}
 
 /// What the main thread is told.
 #[derive(Debug)]
@@ -61,7 +70,7 @@ pub enum Event {
 pub struct Resolved {
     /// Greater than that of any table made before.
     pub sequence: u64,
-    /// The addresses.
+    /// What is known of each name.
     pub table: Answers,
 }
 
@@ -72,7 +81,8 @@ impl Resolved {
         let is_newer = other.sequence > self.sequence;
         if is_newer {
             self.sequence = other.sequence;
-            self.table.extend(other.table);
+            self.table.hosts.extend(other.table.hosts);
+            self.table.services.extend(other.table.services);
         }
         is_newer
     }
@@ -89,11 +99,12 @@ pub struct Control {
 enum Command {
     Serve(Option<AdminSocket>),
     Resolve {
-        names: Vec<Arc<str>>,
+        names: Wanted,
         within: Duration,
         reply: channel::Sender<Resolved>,
     },
     Nameservers(Vec<SocketAddr>),
+    Introduce(Vec<Mailbox>),
     Probe(Vec<Target>),
     Stop,
 }
@@ -144,7 +155,7 @@ impl Control {
     ///
     /// A name that is left out is forgotten; while a reload may still be rejected, ask for the
     /// names of both configurations.
-    pub fn resolve(&self, names: Vec<Arc<str>>, within: Duration) -> Resolved {
+    pub fn resolve(&self, names: Wanted, within: Duration) -> Resolved {
         let (reply, answers) = channel::bounded(1);
         self.command(Command::Resolve {
             names,
@@ -158,6 +169,14 @@ impl Control {
     /// Asks these servers from now on; none: the system's, whose configuration is read again.
     pub fn set_nameservers(&self, nameservers: &[SocketAddr]) {
         self.command(Command::Nameservers(nameservers.to_vec()));
+    }
+
+    /// Tells these workers from now on which backends have gone down or come back.
+    ///
+    /// Not by way of the main thread: that may be waiting for names in a reload, while sessions wait for
+    /// their end.
+    pub fn introduce(&self, workers: Vec<Mailbox>) {
+        self.command(Command::Introduce(workers));
     }
 
     /// Probes exactly these backends from now on; what is known of those that stay holds on.
@@ -207,6 +226,7 @@ async fn run(mut commands: mpsc::Receiver<Command>, mut names: Names, mut server
                     names.resolve(wanted, within, reply);
                 }
                 Some(Command::Nameservers(nameservers)) => names.set_nameservers(nameservers),
+                Some(Command::Introduce(workers)) => prober.introduce(workers),
                 Some(Command::Probe(targets)) => prober.set(targets),
                 Some(Command::Stop) | None => break,
             },

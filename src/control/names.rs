@@ -1,19 +1,25 @@
 //! The names that are kept resolved: who is asked again when, and what the main thread hears of it.
+//!
+//! A host is asked for by its addresses. A service is asked for by its SRV records, and every host that these
+//! offer is then kept like one of the configuration's own, with a TTL and failures of its own.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::future::pending;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{self, TrySendError};
 use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::directory::{Directory, Family, Found};
-use super::{EVENTS_RETRY, Event, Resolved};
+use super::directory::Directory;
+use super::freshness::{Attempts, Freshness, Told};
+use super::known::{Host, News, Offers, Service, Watch};
+use super::{EVENTS_RETRY, Event, Resolved, Wanted};
+use crate::snapshot::Answers;
 
 /// Names that are looked up at once; the others wait their turn.
 pub(super) const LOOKUPS_MAX: usize = 64;
@@ -22,7 +28,10 @@ pub(super) const LOOKUPS_MAX: usize = 64;
 pub(super) struct Names {
     shared: Arc<Shared>,
     nameservers: Vec<SocketAddr>,
-    entries: HashMap<Arc<str>, Entry>,
+    /// Hosts that the configuration names itself.
+    wanted: HashSet<Arc<str>>,
+    hosts: HashMap<Arc<str>, Host>,
+    services: HashMap<Arc<str>, Service>,
     updates: mpsc::Receiver<Update>,
     /// The call of the main thread that is waiting.
     waiting: Option<Waiting>,
@@ -31,16 +40,6 @@ pub(super) struct Names {
     /// Tables made so far.
     sequence: u64,
     events: channel::Sender<Event>,
-}
-
-struct Entry {
-    /// Sorted, without duplicates; empty: never resolved.
-    addresses: Vec<IpAddr>,
-    /// Whether a look-up has ended since the last call that wanted one.
-    settled: bool,
-    /// Asks for a look-up before its time.
-    wake: Arc<Notify>,
-    task: AbortHandle,
 }
 
 struct Waiting {
@@ -55,11 +54,18 @@ struct Shared {
     updates: mpsc::Sender<Update>,
 }
 
+/// What is asked for.
+#[derive(Clone)]
+enum Name {
+    Host(Arc<str>),
+    Service(Arc<str>),
+}
+
 /// A task's look-up has ended.
 struct Update {
-    name: Arc<str>,
-    /// `None`: it failed, and the old addresses hold.
-    addresses: Option<Vec<IpAddr>>,
+    name: Name,
+    /// `None`: it failed, and the old answers hold.
+    news: Option<News>,
 }
 
 impl Names {
@@ -74,7 +80,9 @@ impl Names {
         Self {
             shared: Arc::new(shared),
             nameservers,
-            entries: HashMap::new(),
+            wanted: HashSet::new(),
+            hosts: HashMap::new(),
+            services: HashMap::new(),
             updates,
             waiting: None,
             publish_at: None,
@@ -83,27 +91,34 @@ impl Names {
         }
     }
 
-    /// Forgets all names but `wanted`, looks up those that have no address yet, and answers when each
+    /// Forgets all names but `wanted`, looks up those that have no answer yet, and answers when each
     /// has been looked up or `within` is over.
     pub(super) fn resolve(
         &mut self,
-        wanted: Vec<Arc<str>>,
+        wanted: Wanted,
         within: Duration,
         reply: channel::Sender<Resolved>,
     ) {
-        let kept: HashSet<&Arc<str>> = wanted.iter().collect();
-        self.entries.retain(|name, _| kept.contains(name));
-        for name in wanted {
-            if let Some(entry) = self.entries.get_mut(&name) {
-                if entry.addresses.is_empty() {
-                    entry.settled = false;
-                    entry.wake.notify_one();
-                }
-            } else {
-                let entry = Entry::new(&self.shared, &name);
-                self.entries.insert(name, entry);
+        self.services
+            .retain(|name, _| wanted.services.contains(name));
+        for service in self.services.values_mut() {
+            service.watch.hurry_unless(service.offers.known.is_some());
+        }
+        for name in wanted.services {
+            if !self.services.contains_key(&name) {
+                let watch = Watch::new(&self.shared, Name::Service(Arc::clone(&name)));
+                let service = Service {
+                    offers: Offers::default(),
+                    watch,
+                };
+                self.services.insert(name, service);
             }
         }
+        self.wanted = wanted.hosts.into_iter().collect();
+        for host in self.hosts.values_mut() {
+            host.watch.hurry_unless(!host.addresses.is_empty());
+        }
+        self.keep_hosts();
         self.waiting = Some(Waiting {
             until: Instant::now() + within,
             reply,
@@ -117,9 +132,11 @@ impl Names {
         self.shared.directory.store(directory);
         if self.nameservers != nameservers {
             self.nameservers = nameservers;
-            for entry in self.entries.values() {
-                entry.wake.notify_one();
-            }
+            let hosts = self.hosts.values().map(|host| &host.watch);
+            let services = self.services.values().map(|service| &service.watch);
+            hosts
+                .chain(services)
+                .for_each(|watch| watch.wake.notify_one());
         }
     }
 
@@ -135,22 +152,60 @@ impl Names {
 
     fn take(&mut self, update: Update) {
         // The name may have been forgotten while it was looked up.
-        let Some(entry) = self.entries.get_mut(&update.name) else {
-            return;
+        let changed = match &update.name {
+            Name::Host(name) => match self.hosts.get_mut(name) {
+                Some(host) => host.take(update.news),
+                None => return,
+            },
+            Name::Service(name) => match self.services.get_mut(name) {
+                Some(service) => service.take(update.news),
+                None => return,
+            },
         };
-        entry.settled = true;
-        if let Some(addresses) = update.addresses
-            && addresses != entry.addresses
-        {
-            entry.addresses = addresses;
+        self.keep_hosts();
+        if self.promote() || changed {
             self.publish_at
                 .get_or_insert_with(|| Instant::now() + PUBLISH_DELAY);
         }
         self.answer_if_settled();
     }
 
+    /// Keeps exactly the hosts that the configuration or a service names.
+    fn keep_hosts(&mut self) {
+        let offered = self.services.values().flat_map(|it| it.offers.all());
+        let offered = offered.map(|offer| &offer.host);
+        let needed: HashSet<Arc<str>> = offered.chain(&self.wanted).cloned().collect();
+        self.hosts.retain(|name, _| needed.contains(name));
+        for name in needed {
+            if !self.hosts.contains_key(&name) {
+                let watch = Watch::new(&self.shared, Name::Host(Arc::clone(&name)));
+                let host = Host {
+                    addresses: Vec::new(),
+                    watch,
+                };
+                self.hosts.insert(name, host);
+            }
+        }
+    }
+
+    /// Puts in force what services offer whose hosts have all been looked up; says whether there is any.
+    fn promote(&mut self) -> bool {
+        let hosts = &self.hosts;
+        let mut changed = false;
+        for Service { offers, .. } in self.services.values_mut() {
+            changed |= offers.promote(hosts);
+        }
+        if changed {
+            self.keep_hosts();
+        }
+        changed
+    }
+
     fn answer_if_settled(&mut self) {
-        if self.waiting.is_some() && self.entries.values().all(Entry::is_answered) {
+        if self.waiting.is_some()
+            && self.hosts.values().all(Host::is_answered)
+            && self.services.values().all(Service::is_answered)
+        {
             self.answer();
         }
     }
@@ -179,13 +234,21 @@ impl Names {
 
     fn table(&mut self) -> Resolved {
         self.sequence += 1;
-        let known = self.entries.iter();
-        let known = known.filter(|(_, entry)| !entry.addresses.is_empty());
+        let hosts = self.hosts.iter();
+        let hosts = hosts.filter(|(_, host)| !host.addresses.is_empty());
+        let services = self.services.iter();
+        let services = services.filter_map(|(name, service)| {
+            let known = service.offers.known.as_deref()?;
+            Some((Arc::clone(name), known.to_vec()))
+        });
         Resolved {
             sequence: self.sequence,
-            table: known
-                .map(|(name, entry)| (Arc::clone(name), entry.addresses.clone()))
-                .collect(),
+            table: Answers {
+                hosts: hosts
+                    .map(|(name, host)| (Arc::clone(name), host.addresses.clone()))
+                    .collect(),
+                services: services.collect(),
+            },
         }
     }
 }
@@ -200,182 +263,63 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-impl Entry {
-    fn new(shared: &Arc<Shared>, name: &Arc<str>) -> Self {
+impl Watch {
+    fn new(shared: &Arc<Shared>, name: Name) -> Self {
         let wake = Arc::new(Notify::new());
-        let task = keep_fresh(Arc::clone(shared), Arc::clone(name), Arc::clone(&wake));
+        let task = keep_fresh(Arc::clone(shared), name, Arc::clone(&wake));
         Self {
-            addresses: Vec::new(),
             settled: false,
             wake,
             task: tokio::spawn(task).abort_handle(),
         }
     }
-
-    const fn is_answered(&self) -> bool {
-        self.settled || !self.addresses.is_empty()
-    }
 }
 
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.task.abort();
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(name) => f.write_str(name),
+            Self::Service(name) => write!(f, "srv:{name}"),
+        }
     }
 }
 
 /// Looks one name up again and again.
-async fn keep_fresh(shared: Arc<Shared>, name: Arc<str>, wake: Arc<Notify>) {
+async fn keep_fresh(shared: Arc<Shared>, name: Name, wake: Arc<Notify>) {
     let mut freshness = Freshness::default();
+    let mut attempts = Attempts::default();
     loop {
-        let outcome = {
+        let (news, after, told) = {
             // Never closed, so always granted.
             let _turn = shared.turns.acquire().await;
             let directory = shared.directory.load_full();
-            directory.look_up(&name).await
+            match &name {
+                Name::Host(host) => {
+                    let (next, told) = freshness.settle(directory.look_up(host).await);
+                    (next.news.map(News::Addresses), next.after, told)
+                }
+                Name::Service(service) => {
+                    let outcome = directory.look_up_service(service).await;
+                    let (next, told) = attempts.settle_offers(outcome);
+                    (next.news.map(News::Offers), next.after, told)
+                }
+            }
         };
-        let (next, told) = freshness.settle(outcome);
         match told {
             Some(Told::Fails(error)) => tracing::warn!("resolve {name}: {error}"),
             Some(Told::Recovered) => tracing::info!("resolve {name}: answered again"),
             None => {}
         }
         let update = Update {
-            name: Arc::clone(&name),
-            addresses: next.addresses,
+            name: name.clone(),
+            news,
         };
         if shared.updates.send(update).await.is_err() {
             return;
         }
         tokio::select! {
-            () = sleep(next.after) => {}
+            () = sleep(after) => {}
             () = wake.notified() => {}
         }
-    }
-}
-
-/// What is known of one name, and how its look-ups go.
-#[derive(Default)]
-struct Freshness {
-    addresses: Vec<IpAddr>,
-    /// Failed look-ups in a row.
-    failures: u32,
-}
-
-/// What follows from a look-up.
-#[derive(Debug, PartialEq, Eq)]
-struct Next {
-    /// `None`: it failed.
-    addresses: Option<Vec<IpAddr>>,
-    after: Duration,
-}
-
-/// What the operator is told, once each time.
-#[derive(Debug, PartialEq, Eq)]
-enum Told {
-    Fails(String),
-    Recovered,
-}
-
-const TTL_MIN: Duration = Duration::from_secs(1);
-const TTL_MAX: Duration = Duration::from_secs(300);
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(30);
-
-impl Freshness {
-    fn settle(&mut self, outcome: Result<Found, String>) -> (Next, Option<Told>) {
-        match outcome {
-            Ok(found) => {
-                let recovered = self.failures > 0;
-                self.failures = 0;
-                let mut after = found.ttl.clamp(TTL_MIN, TTL_MAX);
-                if found.missing.is_some() {
-                    after = after.min(RETRY_MAX);
-                }
-                self.addresses = merge(&self.addresses, found);
-                let next = Next {
-                    addresses: Some(self.addresses.clone()),
-                    after,
-                };
-                (next, recovered.then_some(Told::Recovered))
-            }
-            Err(error) => {
-                // Five doublings go past the maximum.
-                let after = (RETRY_FIRST * 2_u32.pow(self.failures.min(5))).min(RETRY_MAX);
-                self.failures = self.failures.saturating_add(1);
-                let next = Next {
-                    addresses: None,
-                    after,
-                };
-                (next, (self.failures == 1).then_some(Told::Fails(error)))
-            }
-        }
-    }
-}
-
-/// The addresses found, and the old ones of a family that was not answered for.
-fn merge(old: &[IpAddr], found: Found) -> Vec<IpAddr> {
-    let mut addresses = found.addresses;
-    addresses.extend(old.iter().filter(|address| match found.missing {
-        Some(Family::V4) => address.is_ipv4(),
-        Some(Family::V6) => address.is_ipv6(),
-        None => false,
-    }));
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(addresses: &[&str], ttl: u64, missing: Option<Family>) -> Result<Found, String> {
-        Ok(Found {
-            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
-            ttl: Duration::from_secs(ttl),
-            missing,
-        })
-    }
-
-    #[test]
-    fn a_name_is_asked_for_again_after_its_ttl_within_bounds() {
-        for (ttl, seconds) in [(0, 1), (1, 1), (60, 60), (86_400, 300)] {
-            let (next, told) = Freshness::default().settle(found(&["10.0.0.1"], ttl, None));
-            assert_eq!((next.after.as_secs(), told), (seconds, None), "{ttl}");
-        }
-        let half = found(&["10.0.0.1"], 300, Some(Family::V6));
-        let (next, _) = Freshness::default().settle(half);
-        assert_eq!(next.after.as_secs(), 30);
-    }
-
-    #[test]
-    fn failures_back_off_and_are_told_once_like_the_recovery() {
-        let mut freshness = Freshness::default();
-        freshness.settle(found(&["10.0.0.1"], 60, None));
-        let mut told = Vec::new();
-        let mut waits = Vec::new();
-        for _ in 0..8 {
-            let (next, message) = freshness.settle(Err("timeout".to_owned()));
-            assert_eq!(next.addresses, None);
-            waits.push(next.after.as_secs());
-            told.extend(message);
-        }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
-        assert_eq!(told, [Told::Fails("timeout".to_owned())]);
-        let (_, message) = freshness.settle(found(&["10.0.0.1"], 60, None));
-        assert_eq!(message, Some(Told::Recovered));
-        let (_, message) = freshness.settle(found(&["10.0.0.1"], 60, None));
-        assert_eq!(message, None);
-        let (next, message) = freshness.settle(Err("refused".to_owned()));
-        assert_eq!(next.after.as_secs(), 1);
-        assert_eq!(message, Some(Told::Fails("refused".to_owned())));
-    }
-
-    #[test]
-    fn old_addresses_of_an_unanswered_family_are_kept() {
-        let old: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-        let merged = |missing| merge(&old, found(&["10.0.0.2"], 1, missing).unwrap());
-        assert_eq!(merged(Some(Family::V6)).len(), 2);
-        assert_eq!(merged(None).len(), 1);
     }
 }

@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::sync::Arc;
 
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::sleep;
 
 use super::probe::probe;
-use crate::backend::State;
+use crate::backend::{Backend, State};
 use crate::base::clock::{Instant, now};
 use crate::base::seldom::Seldom;
 use crate::health::{Change, Due, Failure, PROBES_MAX, Schedule, Target, Ticket};
+use crate::worker::mailbox::Mailbox;
 
 /// What came of a probe.
 type Outcome = Result<(), Failure>;
@@ -20,6 +22,7 @@ pub(super) struct Prober {
     schedule: Schedule,
     running: JoinSet<Outcome>,
     begun: HashMap<Id, Begun>,
+    workers: Vec<Mailbox>,
     /// When a lack of ours was last said.
     lacking: Seldom,
 }
@@ -36,13 +39,29 @@ impl Prober {
             schedule: Schedule::new(now().as_nanos()),
             running: JoinSet::new(),
             begun: HashMap::new(),
+            workers: Vec::new(),
             lacking: Seldom::default(),
         }
     }
 
     /// Probes exactly these from now on.
     pub(super) fn set(&mut self, targets: Vec<Target>) {
-        self.schedule.reconcile(targets, now());
+        let gone = self.schedule.reconcile(targets, now());
+        self.tell_workers(gone);
+    }
+
+    /// Tells these of what the probes come to.
+    pub(super) fn introduce(&mut self, workers: Vec<Mailbox>) {
+        self.workers = workers;
+    }
+
+    /// These may have gone down or come back; their sessions are to know.
+    fn tell_workers(&self, mut turned: Vec<Arc<Backend>>) {
+        let time = now();
+        turned.retain(|backend| backend.reconsider(time));
+        for worker in &self.workers {
+            worker.tell_of(&turned);
+        }
     }
 
     /// Waits for the next probe to be due or to end, and deals with it. May be dropped while waiting.
@@ -85,6 +104,7 @@ impl Prober {
                 change.target.backend.became_usable(now());
             }
             tell(&change, &outcome);
+            self.tell_workers(vec![change.target.backend]);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From a pool to a connected backend.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::backend::{Backend, Lease};
+use crate::backend::{Backend, Era, Lease};
 use crate::balance::Ask;
 use crate::base::address::Endpoint;
 use crate::base::clock::{Instant, now};
 use crate::base::reason::Reason;
-use crate::forward::link::Link;
+use crate::forward::link::{Link, room};
 use crate::io::deadline::ended_after;
 use crate::io::shortage::Shortage;
 use crate::io::socket::Socket;
+use crate::io::wheel::Wheel;
 use crate::metrics::PoolCells;
 use crate::snapshot::Pool;
 use crate::sys::socket::{
@@ -40,9 +41,15 @@ pub struct Call<'a> {
     pub ask: Ask,
     /// What the client has said so far: goes to the backend together with the handshake's last
     /// segment.
-    pub opening: &'a [u8],
+    #[expect(
+        clippy::borrowed_box,
+        reason = "a slice takes 8 bytes more of every session for its whole life"
+    )]
+    pub opening: &'a Box<[u8]>,
     /// Told when there is no descriptor for a backend.
     pub shortage: &'a Shortage,
+    /// Where the worker's sessions are known by their backends.
+    pub sessions: &'a RefCell<Wheel<Rc<Link>>>,
 }
 
 /// A connected backend.
@@ -87,7 +94,9 @@ pub struct DialFault {
 pub async fn dial(link: &Link, call: &Call<'_>) -> Result<Dialled, DialFault> {
     let mut dialler = Dialler::new(link, call);
     let Call { pool, ask, .. } = *call;
-    for backend in pool.balancer.walk(&pool.live.rotation, ask) {
+    let mut walk = pool.balancer.walk(&pool.live.rotation, ask);
+    while let Some(backend) = walk.next() {
+        dialler.link.choose(backend.era().of_choice(walk.chose()));
         let Some(lease) = dialler.lease(backend) else {
             continue;
         };
@@ -169,9 +178,16 @@ impl<'a> Dialler<'a> {
         granted
     }
 
+    /// Tries a backend whose era at the [choice](Link::choose) the link knows.
     pub(super) async fn attempt(&mut self, lease: Lease) -> Option<Dialled> {
-        self.fault.attempts += 1;
         let backend = lease.backend();
+        if let Some(reason) = self.go_to(backend) {
+            self.fault.reason = reason;
+            self.fault.cause = None;
+            self.fault.backend = Some(Arc::clone(backend));
+            return None;
+        }
+        self.fault.attempts += 1;
         let begun = now();
         let had_failed = backend.has_failed();
         self.probed = had_failed && !backend.recently_failed(begun);
@@ -205,15 +221,47 @@ impl<'a> Dialler<'a> {
                 })
             }
             Err(cause) => {
-                self.fault.reason = reason_of(cause);
-                self.fault.cause = Some(cause);
+                let cut = self.link.cut();
+                self.fault.reason = cut.unwrap_or_else(|| reason_of(cause));
+                self.fault.cause = Some(cause).filter(|_| cut.is_none());
                 self.fault.backend = Some(Arc::clone(backend));
                 // A lack of ours says nothing of the backend, nor does a session that ended meanwhile.
-                if self.fault.reason != Reason::Internal && self.link.ending().is_none() {
+                let ours = self.fault.reason == Reason::Internal || cut.is_some();
+                if !ours && self.link.ending().is_none() {
                     backend.connect_failed(time);
                 }
+                self.leave();
                 None
             }
+        }
+    }
+
+    /// Makes the session known as one of the backend's, and gives it its time where the backend has left
+    /// meanwhile: its snapshot may be an old one. The reason for which it must not go there, if any.
+    fn go_to(&self, backend: &Backend) -> Option<Reason> {
+        let orders = backend.has_orders().then(|| backend.orders());
+        if let Some(cause) = orders.and_then(|orders| orders.forbids(self.link.chosen())) {
+            return Some(cause.reason());
+        }
+        let mut sessions = self.call.sessions.borrow_mut();
+        let key = self.link.key()?;
+        sessions.mark(key, backend.number());
+        if let Some(orders) = orders {
+            let room = room(sessions.len());
+            // The session's own random number; the balancer has drawn from other bits of it.
+            let share = || u32::try_from(self.call.ask.seed >> 32).unwrap_or(0);
+            if let Some(at) = self.link.obey(&orders, now(), room, share) {
+                sessions.hasten(key, at);
+            }
+        }
+        None
+    }
+
+    /// The session has no backend again.
+    fn leave(&self) {
+        self.link.choose(Era::default());
+        if let Some(key) = self.link.key() {
+            self.call.sessions.borrow_mut().mark(key, 0);
         }
     }
 
@@ -221,7 +269,13 @@ impl<'a> Dialler<'a> {
     async fn connect(&self, backend: &Backend) -> Result<(Socket, usize), Errno> {
         let endpoint = backend.endpoint();
         let descriptor = match open(endpoint, self.call.pool.source) {
-            Err(Errno::MFILE | Errno::NFILE) => Box::pin(self.open_later(endpoint)).await?,
+            Err(Errno::MFILE | Errno::NFILE) => {
+                let opened = Box::pin(self.open_later(endpoint)).await?;
+                if self.link.cut().is_some() {
+                    return Err(Errno::CANCELED);
+                }
+                opened
+            }
             opened => opened?,
         };
         let speaks_first = !self.call.opening.is_empty();
@@ -284,7 +338,7 @@ impl<'a> Dialler<'a> {
                 }
                 Connecting::Full => return Err(Errno::TIMEDOUT),
             }
-            if self.link.ending().is_some() {
+            if self.link.ending().is_some() || self.link.cut().is_some() {
                 return Err(Errno::CANCELED);
             }
         }
@@ -298,7 +352,9 @@ impl<'a> Dialler<'a> {
         loop {
             match open(endpoint, pool.source) {
                 Err(Errno::MFILE | Errno::NFILE)
-                    if self.link.ending().is_none() && now() - self.begun < pool.connect.total =>
+                    if self.link.ending().is_none()
+                        && self.link.cut().is_none()
+                        && now() - self.begun < pool.connect.total =>
                 {
                     monoio::time::sleep(SHORTAGE_PAUSE).await;
                 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::dial::{Dialled, Dialler};
-use crate::backend::Lease;
+use crate::backend::{Era, Lease};
 use crate::balance::Ask;
 use crate::base::clock::now;
 use crate::base::reason::Reason;
@@ -54,7 +54,8 @@ impl Dialler<'_> {
         let time = now();
         self.fault.queued = Some(time - begun);
         match waited {
-            Ok(lease) => {
+            Ok((lease, chosen)) => {
+                self.link.choose(chosen);
                 self.begun = time;
                 if !self.may_try() {
                     return None;
@@ -79,7 +80,9 @@ impl Dialler<'_> {
             now: now(),
             ..self.call.ask
         };
-        for backend in pool.balancer.walk(&pool.live.rotation, ask) {
+        let mut walk = pool.balancer.walk(&pool.live.rotation, ask);
+        while let Some(backend) = walk.next() {
+            self.link.choose(backend.era().of_choice(walk.chose()));
             let last = self.fault.backend.as_ref();
             if last.is_some_and(|last| Arc::ptr_eq(last, backend)) {
                 continue;
@@ -98,7 +101,7 @@ impl Dialler<'_> {
     }
 
     /// Waits in the pool's line for a slot.
-    async fn wait(&self, waiting: Waiting) -> Result<Lease, (Reason, Option<Errno>)> {
+    async fn wait(&self, waiting: Waiting) -> Result<(Lease, Era), (Reason, Option<Errno>)> {
         let pool = self.call.pool;
         let client = self.link.client();
         let lacks = |cause| (Reason::PoolFull, Some(cause));

@@ -1,11 +1,12 @@
 //! Which backend is probed when, and what its probes have come to.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::verdict::Verdict;
 use super::{Failure, Target};
-use crate::backend::{BackendId, State};
+use crate::backend::{Backend, BackendId, State};
 use crate::base::clock::Instant;
 use crate::base::random::Random;
 
@@ -72,8 +73,8 @@ impl Schedule {
     /// Probes exactly `targets` from now on.
     ///
     /// What was known of a backend holds on, and so do its times where it is still probed in the same
-    /// way. One that is not probed any more is up.
-    pub fn reconcile(&mut self, targets: Vec<Target>, now: Instant) {
+    /// way. One that is not probed any more is up; these are returned.
+    pub fn reconcile(&mut self, targets: Vec<Target>, now: Instant) -> Vec<Arc<Backend>> {
         let mut before = std::mem::take(&mut self.checks);
         let mut fresh = Vec::new();
         for target in targets {
@@ -90,11 +91,14 @@ impl Schedule {
                 }
             }
         }
-        for gone in before.into_values() {
+        let gone = before.into_values().map(|gone| {
             self.forget(&gone);
             gone.target.backend.set_state(State::Up);
-        }
+            gone.target.backend
+        });
+        let gone = gone.collect();
         self.spread(fresh, now);
+        gone
     }
 
     fn forget(&mut self, check: &Check) {
@@ -210,10 +214,7 @@ fn jittered(interval: Duration, random: &mut Random) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::backend::Backend;
     use crate::base::address::Endpoint;
     use crate::config::model::{Health, Initial, Probe};
     use crate::health::Plan;

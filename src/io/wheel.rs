@@ -35,9 +35,10 @@ pub struct Wheel<T> {
 
 struct Entry<T> {
     value: Option<T>,
-    slot: usize,
+    slot: u32,
     previous: u32,
     next: u32,
+    mark: u32,
 }
 
 impl<T> Wheel<T> {
@@ -88,6 +89,7 @@ impl<T> Wheel<T> {
     pub fn remove(&mut self, key: Key) -> Option<T> {
         let value = self.entry(key.0).value.take()?;
         self.unlink(key.0);
+        self.entry(key.0).mark = 0;
         self.entry(key.0).next = self.unused;
         self.unused = key.0;
         self.length -= 1;
@@ -101,12 +103,40 @@ impl<T> Wheel<T> {
             return;
         }
         // Every entry lies less than one turn of the wheel ahead of the last slot visited.
-        let (slot, visited) = (entry.slot, slot_index(self.visited));
+        let (slot, visited) = (entry.slot as usize, slot_index(self.visited));
         let ahead = (slot + SLOTS - visited) % SLOTS;
         if self.slot_number_for(due) < self.visited + ahead as u64 {
             self.unlink(key.0);
             self.link(key.0, due);
         }
+    }
+
+    /// Marks a value, so that [`Wheel::hasten_marked`] finds it among all; 0: without a mark.
+    pub fn mark(&mut self, key: Key, mark: u32) {
+        self.entry(key.0).mark = mark;
+    }
+
+    /// Looks at `count` places from `from` on. Every value with a mark there is shown to `due`, and visited
+    /// when that says, unless its next visit comes sooner anyway. Returns where to go on; `None`: that was the
+    /// last. Values that come in between are looked at or not.
+    pub fn hasten_marked(
+        &mut self,
+        from: usize,
+        count: usize,
+        mut due: impl FnMut(u32, &T) -> Option<Instant>,
+    ) -> Option<usize> {
+        let until = self.entries.len().min(from.saturating_add(count));
+        for index in from..until {
+            let entry = &self.entries[index];
+            let marked = entry.value.as_ref().filter(|_| entry.mark != 0);
+            if let Some(value) = marked
+                && let Some(at) = due(entry.mark, value)
+            {
+                let index = u32::try_from(index).expect("it was made from one");
+                self.hasten(Key(index), at);
+            }
+        }
+        (until < self.entries.len()).then_some(until)
     }
 
     /// Visits every value that is due by `now`; `visit` returns when to come again.
@@ -140,14 +170,14 @@ impl<T> Wheel<T> {
             self.entry(next).previous = index;
         }
         let entry = self.entry(index);
-        entry.slot = slot;
+        entry.slot = u32::try_from(slot).expect("below the number of slots");
         entry.previous = NONE;
         entry.next = next;
     }
 
     fn unlink(&mut self, index: u32) {
         let entry = self.entry(index);
-        let (slot, previous, next) = (entry.slot, entry.previous, entry.next);
+        let (slot, previous, next) = (entry.slot as usize, entry.previous, entry.next);
         if previous == NONE {
             self.slots[slot] = next;
         } else {
@@ -170,6 +200,7 @@ impl<T> Entry<T> {
             slot: 0,
             previous: NONE,
             next: NONE,
+            mark: 0,
         }
     }
 }
@@ -261,6 +292,44 @@ mod tests {
             now + Duration::from_secs(40)
         });
         assert_eq!(visits, 1);
+    }
+
+    #[test]
+    fn marked_values_are_found_piece_by_piece_and_visited_when_told() {
+        let start = Instant::from_millis(9_000);
+        let mut wheel = Wheel::new(start);
+        let late = start + Duration::from_secs(40);
+        let keys: Vec<_> = (0..100_u32).map(|n| wheel.insert(late, n)).collect();
+        for (key, mark) in keys.iter().zip(0..) {
+            wheel.mark(*key, mark % 3);
+        }
+        // Whoever takes the place of another does not inherit its mark.
+        wheel.remove(keys[50]);
+        wheel.insert(late, 1_000);
+        let soon = start + Duration::from_millis(100);
+        let mut seen = Vec::new();
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = wheel.hasten_marked(from, 7, |mark, value| {
+                seen.push((mark, *value));
+                (mark == 2).then_some(soon)
+            });
+        }
+        let expected = (0..100).filter(|n| n % 3 != 0 && *n != 50);
+        assert_eq!(seen, expected.map(|n| (n % 3, n)).collect::<Vec<_>>());
+        let mut visited = Vec::new();
+        wheel.advance(soon + SLOT * 2, |value| {
+            visited.push(*value);
+            late
+        });
+        visited.sort_unstable();
+        let expected = (0..100).filter(|n| n % 3 == 2 && *n != 50);
+        assert_eq!(visited, expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_entry_takes_no_more_than_it_did_without_a_mark() {
+        assert_eq!(size_of::<Entry<std::rc::Rc<()>>>(), 24);
     }
 
     #[test]

@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn blocks_are_as_small_as_documented() {
-        assert_eq!(size_of::<ListenerCells>(), 560);
+        assert_eq!(size_of::<ListenerCells>(), 576);
         assert_eq!(size_of::<CachePadded<ListenerCells>>(), 640);
         assert_eq!(size_of::<PoolCells>(), 592);
         assert_eq!(size_of::<CachePadded<PoolCells>>(), 640);

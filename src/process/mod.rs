@@ -138,6 +138,7 @@ impl Process {
         }
         let current = self.current.load();
         let model = Arc::clone(&current.model);
+        self.answers.table.keep_only(&start::names(&model).hosts);
         let snapshot = self.registries.build(
             model,
             &self.answers.table,
@@ -156,12 +157,15 @@ impl Process {
         snapshot: &Arc<Snapshot>,
         move_sockets: impl FnOnce(&mut Sockets, &Snapshot) -> Moves,
     ) {
-        self.registries.adopt(snapshot);
+        let changed = self.registries.adopt(snapshot, now());
         let moves = move_sockets(&mut self.sockets, snapshot);
         let sessions_max = start::sessions_max(&self.sockets, snapshot);
         self.sessions_max.store(sessions_max, Ordering::Relaxed);
         self.current.store(Arc::clone(snapshot));
         self.tell(snapshot, moves);
+        for worker in &self.workers {
+            worker.mailbox.tell_of(&changed);
+        }
         self.control.probe(health::targets(snapshot));
         forget_unused(&self.metrics, snapshot);
     }

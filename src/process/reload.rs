@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Process;
-use super::start::{bind_admin, host_names, read_token};
+use super::start::{bind_admin, names, read_token};
 use crate::admin::socket::AdminSocket;
 use crate::admin::{Applied, Reloaded};
 use crate::base::clock::now;
@@ -102,7 +102,7 @@ impl Process {
     fn commit(&mut self, ready: Ready) -> Reloaded {
         let model = Arc::new(ready.model);
         self.control.set_nameservers(&model.global.nameservers);
-        self.answers = self.control.resolve(host_names(&model), RESOLVE_WAIT);
+        self.answers = self.control.resolve(names(&model), RESOLVE_WAIT);
         let version = self.current.load().version + 1;
         let snapshot = self.registries.build(
             Arc::clone(&model),

@@ -21,7 +21,7 @@ use crate::base::clock::now;
 use crate::base::limits::{DESCRIPTORS_RESERVED, PIPE_BYTES, PIPE_BYTES_ALL};
 use crate::config::model::{self, Admin, Model};
 use crate::config::{Checked, Machine, Report};
-use crate::control::{Control, Event};
+use crate::control::{Control, Event, Wanted};
 use crate::health;
 use crate::limits::store as lists;
 use crate::log::messages::Messages;
@@ -109,9 +109,10 @@ pub(super) fn start(
     let surface = Arc::new(view.surface(token, events.clone()));
     let control = Control::start(&model.global.nameservers, Arc::clone(&surface), events)
         .map_err(|e| other("control thread", &e))?;
-    let answers = control.resolve(host_names(&model), RESOLVE_WAIT);
+    let answers = control.resolve(names(&model), RESOLVE_WAIT);
     let snapshot = Arc::new(registries.build(Arc::clone(&model), &answers.table, made, 1));
-    registries.adopt(&snapshot);
+    // Nobody has a session yet.
+    let _ = registries.adopt(&snapshot, now());
     current.store(Arc::clone(&snapshot));
 
     let moves = sockets.commit(prepared, &snapshot);
@@ -124,6 +125,7 @@ pub(super) fn start(
         log: &log,
     };
     let workers = crew.seat_all(moves)?;
+    control.introduce(workers.iter().map(|it| it.mailbox.clone()).collect());
     control.probe(health::targets(&snapshot));
     control.serve_admin(admin);
     surface.ready.store(true, Ordering::Release);
@@ -281,18 +283,17 @@ pub(super) fn bind_admin(admin: &Admin) -> Result<Option<AdminSocket>, String> {
     admin.listen.as_ref().map(bind).transpose()
 }
 
-/// The host names that a configuration needs addresses of.
-pub(super) fn host_names(model: &Model) -> Vec<Arc<str>> {
-    let backends = model.pools.iter().flat_map(|pool| &pool.backends);
-    let mut names: Vec<Arc<str>> = backends
-        .filter_map(|backend| match &backend.address {
-            Address::Name(name) => Some(Arc::clone(&name.host)),
-            Address::Endpoint(_) => None,
-        })
-        .collect();
-    names.sort();
-    names.dedup();
-    names
+/// The names that a configuration needs answers for.
+pub(super) fn names(model: &Model) -> Wanted {
+    let mut wanted = Wanted::default();
+    for backend in model.pools.iter().flat_map(|pool| &pool.backends) {
+        match &backend.address {
+            Address::Name(name) => wanted.hosts.insert(Arc::clone(&name.host)),
+            Address::Service(name) => wanted.services.insert(Arc::clone(name)),
+            Address::Endpoint(_) => false,
+        };
+    }
+    wanted
 }
 
 /// The admin token of a configuration, if it has one.

@@ -3,6 +3,8 @@
 //! A snapshot is built aside from a model, swapped in by one pointer and pinned by each session. What
 //! must outlive it (counts, rotations, budgets) lives in the [`Registries`] and is only referred to.
 
+mod answers;
+mod members;
 mod registries;
 pub mod routes;
 
@@ -13,14 +15,16 @@ use std::sync::Arc;
 use crate::backend::{Queue, RetryBudget};
 use crate::balance::{Balancer, Rotation};
 use crate::config::model::{
-    Connect, Health, Keepalive, Model, ProxyReceive, ProxySend, Relay, StartTls, Timeouts, Waiting,
+    Connect, Health, Keepalive, Model, Partings, ProxyReceive, ProxySend, Relay, StartTls,
+    Timeouts, Waiting,
 };
 use crate::limits::guard::Guard;
 use crate::metrics::{Cells, ListenerCells, PoolCells};
 use crate::tls::ServerName;
 use crate::tls::live::{Encrypting, Terminating};
 
-pub use registries::{Answers, Made, Registries};
+pub use answers::{Answers, Offer, Ranked};
+pub use registries::{Made, Registries};
 use routes::Routes;
 
 /// A listener's number: the same name has the same number in every snapshot of a process.
@@ -94,6 +98,8 @@ pub struct Pool {
     /// What each backend is called by itself, by its name within the pool; empty without `tls` and
     /// `health`.
     pub server_names: HashMap<Arc<str>, ServerName<'static>>,
+    /// What becomes of the sessions of a backend that leaves.
+    pub partings: Partings,
     /// What outlives the snapshot.
     pub live: Arc<PoolLive>,
     /// Counters.

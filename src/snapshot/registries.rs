@@ -2,29 +2,24 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::members::{server_names, stand};
 use super::routes::{Entry, Routes};
-use super::{Listener, ListenerId, Pool, PoolLive, Routing, Snapshot};
-use crate::backend::{self, Backend, BackendId, State};
-use crate::balance::{Balancer, Member};
-use crate::base::address::{Address, Endpoint};
-use crate::base::clock::now;
-use crate::config::model::{self, Initial, Model, Target};
+use super::{Answers, Listener, ListenerId, Pool, PoolLive, Routing, Snapshot};
+use crate::backend::{self, Backend};
+use crate::balance::Balancer;
+use crate::base::clock::Instant;
+use crate::config::model::{self, Model, Target};
 use crate::limits::guard::Guard;
 use crate::limits::sources::Sources;
 use crate::limits::store::{Access, Lists};
 use crate::metrics;
-use crate::tls::ServerName;
 use crate::tls::live::{Encrypting, Settings, Terminating};
-
-/// The addresses of each host name that the configuration uses.
-pub type Answers = HashMap<Arc<str>, Vec<IpAddr>>;
 
 /// Live state by name or id.
 pub struct Registries {
-    backends: backend::Registry,
+    pub(super) backends: backend::Registry,
     pools: HashMap<Arc<str>, Arc<PoolLive>>,
     listeners: HashMap<Arc<str>, ListenerId>,
     /// Numbers are never used twice, so that a late message cannot meet the wrong listener.
@@ -33,7 +28,7 @@ pub struct Registries {
     sources: HashMap<Arc<str>, Arc<Sources>>,
     metrics: Arc<metrics::Registry>,
     /// A configuration is in force: a backend that comes now comes beside others.
-    has_begun: bool,
+    pub(super) has_begun: bool,
 }
 
 /// What was made of the files that a model names.
@@ -104,7 +99,9 @@ impl Registries {
     }
 
     /// Takes over what a snapshot brought that is now in force, and forgets what nothing uses.
-    pub fn adopt(&mut self, snapshot: &Snapshot) {
+    ///
+    /// Returns the backends whose sessions workers are to look at: they have left, or come back.
+    pub fn adopt(&mut self, snapshot: &Snapshot, now: Instant) -> Vec<Arc<Backend>> {
         self.has_begun = true;
         self.backends.reconcile(
             snapshot
@@ -116,6 +113,7 @@ impl Registries {
         for pool in &snapshot.pools {
             pool.come_into_force();
         }
+        let changed = stand(snapshot, &self.backends, now);
         // A pool that left may still have sessions, and may come back to them.
         self.pools.retain(|_, live| Arc::strong_count(live) > 1);
         for pool in &snapshot.pools {
@@ -137,6 +135,7 @@ impl Registries {
             .collect();
         let highest = self.listeners.values().map(|id| id.0).max();
         self.next_listener = self.next_listener.max(highest.unwrap_or(0));
+        changed
     }
 
     fn listener(
@@ -202,128 +201,16 @@ impl Registries {
             tls,
             health: pool.health.clone().map(Arc::new),
             server_names,
+            partings: pool.partings,
             live,
             cells: self.metrics.pool(&pool.name),
         }
-    }
-
-    fn members(
-        &self,
-        (pool, live): (&model::Pool, &PoolLive),
-        backend: &model::Backend,
-        answers: &Answers,
-    ) -> Vec<Member> {
-        let member = |name: Arc<str>, endpoint: Endpoint| {
-            let id = BackendId {
-                pool: Arc::clone(&pool.name),
-                name,
-                endpoint,
-            };
-            let known = self.backends.find(&id);
-            // One that outlived its pool would give its slots to a line that nobody stands in.
-            let known = known.filter(|known| known.is_in_line(&live.queue));
-            let backend_of = |id| {
-                let new = Backend::in_line(id, Arc::clone(&live.queue));
-                new.set_limit(backend.max_connections);
-                new.set_state(at_first(pool));
-                let new = Arc::new(new);
-                if self.has_begun {
-                    new.became_usable(now());
-                }
-                new
-            };
-            Member {
-                backend: known.unwrap_or_else(|| backend_of(id)),
-                weight: backend.weight,
-                tier: backend.tier,
-            }
-        };
-        match &backend.address {
-            Address::Endpoint(endpoint) => {
-                vec![member(Arc::clone(&backend.name), endpoint.clone())]
-            }
-            Address::Name(host) => {
-                let found = answers
-                    .get(&host.host)
-                    .map(Vec::as_slice)
-                    .unwrap_or_default();
-                found
-                    .iter()
-                    .map(|&ip| {
-                        let endpoint = Endpoint::Inet(SocketAddr::new(ip, host.port));
-                        member(resolved_name(backend, ip), endpoint)
-                    })
-                    .collect()
-            }
-        }
-    }
-}
-
-impl Pool {
-    /// Puts in force what outlives the snapshot, and lets those go who no longer need to wait.
-    fn come_into_force(&self) {
-        let members = self.balancer.members();
-        for (member, limit) in members.iter().zip(&self.limits) {
-            member.backend.set_limit(*limit);
-        }
-        let open = || {
-            let open = members.iter().filter(|member| member.weight > 0);
-            open.map(|member| &member.backend)
-        };
-        self.live.queue.set_members(open());
-        open()
-            .filter(|backend| backend.is_up() && !backend.has_failed())
-            .for_each(Backend::serve_waiting);
-    }
-}
-
-/// What a backend that nobody knows yet is taken for. One that serves already when its pool gets its first
-/// `health` is known and stays up until its probes say otherwise.
-const fn at_first(pool: &model::Pool) -> State {
-    match &pool.health {
-        None => State::Up,
-        Some(health) => match health.initial {
-            Initial::Up => State::Up,
-            Initial::Down => State::Down,
-            Initial::Check => State::Unchecked,
-        },
     }
 }
 
 /// A number that nobody can know.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
-}
-
-/// One of the backends that a host name stands for.
-fn resolved_name(backend: &model::Backend, ip: IpAddr) -> Arc<str> {
-    format!("{}/{ip}", backend.name).into()
-}
-
-/// What backends are called by themselves: their host name, else their IP address.
-fn server_names(
-    backends: &[model::Backend],
-    answers: &Answers,
-) -> HashMap<Arc<str>, ServerName<'static>> {
-    let mut names = HashMap::new();
-    for backend in backends {
-        match &backend.address {
-            Address::Endpoint(Endpoint::Inet(address)) => {
-                let name = ServerName::IpAddress(address.ip().into());
-                names.insert(Arc::clone(&backend.name), name);
-            }
-            Address::Endpoint(Endpoint::Unix(_)) => {}
-            Address::Name(host) => {
-                let Ok(name) = ServerName::try_from(host.host.to_string()) else {
-                    continue;
-                };
-                for ip in answers.get(&host.host).into_iter().flatten() {
-                    names.insert(resolved_name(backend, *ip), name.clone());
-                }
-            }
-        }
-    }
-    names
 }
 
 /// Where a listener's sessions go; `None`: a pool is missing.

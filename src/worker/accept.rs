@@ -113,6 +113,11 @@ impl Accepting {
                     Message::End => return,
                 }
             }
+            // Behind the snapshot that may have brought it about: who begins from here on knows of it.
+            let changed = inbox.changed();
+            if !changed.is_empty() {
+                self.worker.part(changed).await;
+            }
         }
     }
 

@@ -1,11 +1,15 @@
 //! How the process speaks to a worker.
 
+use std::collections::HashMap;
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 
+use crate::backend::Backend;
 use crate::base::address::Endpoint;
 use crate::base::reason::Reason;
 use crate::snapshot::{ListenerId, Snapshot};
@@ -48,16 +52,23 @@ pub struct Listening {
     pub socket: Arc<OwnedFd>,
 }
 
+/// Backends whose orders have changed, by their numbers; each once, however often they change. Written by
+/// the main thread and the control thread, emptied by the worker when it wakes: nobody holds the lock for
+/// longer than that takes.
+type Changed = Arc<Mutex<HashMap<u32, Arc<Backend>>>>;
+
 /// The process's end.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Mailbox {
     messages: Sender<Message>,
+    changed: Changed,
     wake: Wake,
 }
 
 /// The worker's end.
 pub struct Inbox {
     pub(super) messages: Receiver<Message>,
+    changed: Changed,
     pub(super) wake: Wake,
 }
 
@@ -68,12 +79,15 @@ pub struct Inbox {
 pub fn mailbox() -> io::Result<(Mailbox, Inbox)> {
     let (sender, receiver) = bounded(MESSAGES_MAX);
     let wake = Wake::new()?;
+    let changed = Changed::default();
     let mailbox = Mailbox {
         messages: sender,
+        changed: Arc::clone(&changed),
         wake: wake.clone(),
     };
     let inbox = Inbox {
         messages: receiver,
+        changed,
         wake,
     };
     Ok((mailbox, inbox))
@@ -85,5 +99,53 @@ impl Mailbox {
         if self.messages.send(message).is_ok() {
             self.wake.wake();
         }
+    }
+
+    /// Has the worker look at the orders of these backends. Never waits: the latest orders stand in the
+    /// backend itself.
+    pub fn tell_of(&self, backends: &[Arc<Backend>]) {
+        if backends.is_empty() {
+            return;
+        }
+        let named = backends.iter().map(|it| (it.number(), Arc::clone(it)));
+        self.changed.lock().extend(named);
+        self.wake.wake();
+    }
+}
+
+impl Inbox {
+    /// Backends whose orders have changed since the last call.
+    pub(super) fn changed(&self) -> HashMap<u32, Arc<Backend>> {
+        mem::take(&mut *self.changed.lock())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::BackendId;
+    use crate::base::address::Endpoint;
+
+    #[test]
+    fn backends_that_flap_take_one_place_each_and_nobody_waits() {
+        let (mailbox, inbox) = mailbox().unwrap();
+        let backend = |name: &str| {
+            Arc::new(Backend::new(BackendId {
+                pool: "p".into(),
+                name: name.into(),
+                endpoint: Endpoint::Unix("/run/p".into()),
+            }))
+        };
+        let backends = [backend("a"), backend("b")];
+        // The worker is busy meanwhile; more messages than this would stop the sender.
+        for _ in 0..10 * MESSAGES_MAX {
+            mailbox.tell_of(&backends);
+        }
+        mailbox.tell_of(&backends[..1]);
+        let changed = inbox.changed();
+        let mut numbers: Vec<u32> = changed.keys().copied().collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [backends[0].number(), backends[1].number()]);
+        assert!(inbox.changed().is_empty());
     }
 }

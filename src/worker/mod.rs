@@ -10,6 +10,7 @@ mod accept;
 mod admit;
 mod front;
 mod heard;
+mod parting;
 mod prepare;
 mod record;
 mod session;

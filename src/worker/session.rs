@@ -164,6 +164,7 @@ pub(super) async fn find_backend(
         ask,
         opening: &opening.bytes,
         shortage: &worker.shortage,
+        sessions: &worker.sessions,
     };
     let dialled = match dial(link, &call).await {
         Ok(dialled) => dialled,

@@ -9,19 +9,33 @@ use crate::balance::Ask;
 use crate::base::address::Address;
 use crate::base::clock::now;
 use crate::config::model::{self, Balance, Model};
-use crate::snapshot::{Answers, Pool};
+use crate::snapshot::{Answers, Offer, Pool};
 
 /// What stands for the addresses of a host name: nobody can have it.
 const STAND_IN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// One address for each host name, in place of those that only a look-up would give.
 pub(super) fn stand_ins(model: &Model) -> Answers {
-    let backends = model.pools.iter().flat_map(|pool| &pool.backends);
-    let names = backends.filter_map(|backend| match &backend.address {
-        Address::Name(name) => Some((Arc::clone(&name.host), vec![STAND_IN])),
-        Address::Endpoint(_) => None,
-    });
-    names.collect()
+    let mut answers = Answers::new();
+    for backend in model.pools.iter().flat_map(|pool| &pool.backends) {
+        let host = match &backend.address {
+            Address::Endpoint(_) => continue,
+            Address::Name(name) => &name.host,
+            Address::Service(name) => {
+                // One offer stands for all.
+                let offer = Offer {
+                    priority: 0,
+                    host: Arc::clone(name),
+                    port: 0,
+                    weight: 1,
+                };
+                answers.services.insert(Arc::clone(name), vec![offer]);
+                name
+            }
+        };
+        answers.hosts.insert(Arc::clone(host), vec![STAND_IN]);
+    }
+    answers
 }
 
 /// What a client from `source` meets in `pool`, of which `settings` is the configuration.
@@ -96,7 +110,7 @@ fn order(
 
 fn has_names(pool: &model::Pool) -> bool {
     let mut backends = pool.backends.iter();
-    backends.any(|backend| matches!(backend.address, Address::Name(_)))
+    backends.any(|backend| !matches!(backend.address, Address::Endpoint(_)))
 }
 
 fn shown(backend: &Backend, pool: &model::Pool) -> BackendShown {
@@ -104,6 +118,7 @@ fn shown(backend: &Backend, pool: &model::Pool) -> BackendShown {
     let stands_for = |one: &&model::Backend| match one.address {
         Address::Endpoint(_) => one.name == *name,
         Address::Name(_) => **name == *format!("{}/{STAND_IN}", one.name),
+        Address::Service(ref service) => **name == *format!("{}/{service}:0/{STAND_IN}", one.name),
     };
     // The snapshot was made of this configuration, so one of them is it.
     let settings = pool.backends.iter().find(stands_for);

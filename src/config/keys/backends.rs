@@ -14,14 +14,7 @@ pub(super) static POOL: Section = Section {
     title: "[pool.NAME]",
     doc: "Where connections go.",
     one_of: &["backends", "backend"],
-    later: &[
-        "on_down",
-        "on_remove",
-        "on_drain",
-        "max_connections",
-        "outliers",
-        "breaker",
-    ],
+    later: &["max_connections", "outliers", "breaker"],
     keys: &[
         key(
             "balance",
@@ -107,6 +100,24 @@ pub(super) static POOL: Section = Section {
             Preset::Text("trickle"),
             "With all backends down: one client a second is tried, all are, or none.",
         ),
+        key(
+            "on_down",
+            Kind::Text(&text::PARTING),
+            Preset::Text("keep"),
+            "The sessions of a backend that health checks have taken down: keep, reset, or end them in time.",
+        ),
+        key(
+            "on_remove",
+            Kind::Text(&text::PARTING),
+            Preset::Text("keep"),
+            "The same for one that a reload, or a host name's answers, no longer have.",
+        ),
+        key(
+            "on_drain",
+            Kind::Text(&text::PARTING),
+            Preset::Text("keep"),
+            "The same for one whose weight a reload has set to 0.",
+        ),
     ],
 };
 
@@ -167,7 +178,7 @@ static BACKEND: Section = Section {
             "address",
             Kind::Text(&text::BACKEND),
             Required,
-            "\"ip:port\", \"[v6]:port\", \"name:port\" or \"unix:/path\".",
+            "\"ip:port\", \"[v6]:port\", \"name:port\", \"srv:name\" (SRV records) or \"unix:/path\".",
         ),
         key(
             "weight",

@@ -4,6 +4,7 @@
 
 mod health;
 mod limits;
+mod parting;
 mod tls;
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,7 @@ use crate::base::address::{Address, Endpoint};
 
 pub use health::{AllDown, BytesPattern, Exchange, Expect, Health, HttpProbe, Initial, Probe};
 pub use limits::{Access, Action, Enforcement, Limits};
+pub use parting::{Parting, Partings};
 pub use tls::{
     ACME_TLS, Certificate, ClientAuth, ClientCa, PoolSni, PoolTls, ProxyHeader, ProxyReceive,
     ProxySend, ProxyTlvs, ProxyVersion, Rate, Route, RouteNames, Routes, Routing, StartTls, Target,
@@ -256,6 +258,8 @@ pub struct Pool {
     pub health: Option<Health>,
     /// What happens to clients once all backends are down.
     pub all_down: AllDown,
+    /// What becomes of the sessions of a backend that leaves.
+    pub partings: Partings,
 }
 
 /// `pool.balance`

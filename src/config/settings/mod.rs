@@ -14,6 +14,7 @@ use super::model::{
     Admin, Backend, Balance, Global, Keepalive, Listener, Log, Pool, Route, Routing, SessionLog,
     SocketOptions, Timeouts, Waiting,
 };
+use super::text::parting_text;
 use super::units::duration_text;
 pub(crate) use routes::route;
 
@@ -157,6 +158,14 @@ pub(crate) fn pool(pool: &Pool) -> Vec<Setting> {
     all.extend(routes::proxy_send(pool.proxy_protocol.as_ref()));
     all.extend(pool.tls.iter().flat_map(routes::pool_tls));
     all.push(("all_down", Some(word(&ALL_DOWNS, &pool.all_down).into())));
+    let partings = &pool.partings;
+    for (key, parting) in [
+        ("on_down", partings.down),
+        ("on_remove", partings.removed),
+        ("on_drain", partings.drained),
+    ] {
+        all.push((key, Some(parting_text(parting).into())));
+    }
     all.extend(pool.health.iter().flat_map(health::health));
     all
 }

@@ -1,5 +1,6 @@
 //! The kinds of text that a key can take: what is expected, and how it is read.
 
+mod parting;
 mod probe;
 mod wire;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use super::table::Value;
 use crate::base::address::{Address, Endpoint, HostPort};
 
+pub(crate) use parting::{PARTING, parting, parting_text};
 pub(crate) use probe::{
     BYTES, EXPECTED_BYTES, HOST, METHOD, PATH, REGEX, STATUS, bytes_text, status_text,
 };
@@ -46,6 +48,8 @@ const UNIX_PATH_MAX: usize = 107;
 
 /// Ports of one range; each costs a socket on every worker.
 const PORT_RANGE_MAX: usize = 4096;
+
+const SERVICE: &str = "a name without a port after \"srv:\", as in \"srv:_http._tcp.example.com\"";
 
 const PORT: &str = "a port from 1 to 65535";
 
@@ -161,12 +165,17 @@ pub(crate) static ADMIN: Text = Text {
 
 /// The address of a backend.
 pub(crate) static BACKEND: Text = Text {
-    expected: "\"ip:port\", \"[v6]:port\", \"name:port\" or \"unix:/path\"",
+    expected: "\"ip:port\", \"[v6]:port\", \"name:port\", \"srv:name\" or \"unix:/path\"",
     words: &[],
-    pattern: r"^(unix:/.+|(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+):\d+)$",
+    pattern: r"^(unix:/.+|srv:[A-Za-z0-9._-]+|(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+):\d+)$",
     parse: |text| {
         if let Some(path) = text.strip_prefix("unix:") {
             return Ok(Value::Address(Address::Endpoint(unix(path)?)));
+        }
+        // A host may be called "srv"; it has a port.
+        if let Some(name) = text.strip_prefix("srv:").filter(|it| !is_number(it)) {
+            let name = host_name(name).map_err(|_| SERVICE)?;
+            return Ok(Value::Address(Address::Service(Arc::from(name))));
         }
         if text.starts_with('[') {
             let (ip, rest) = ip_and_rest(text, BACKEND.expected)?;

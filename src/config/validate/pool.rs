@@ -8,10 +8,11 @@ use super::health::Probed;
 use super::{Check, section, word};
 use crate::base::address::{Address, Endpoint};
 use crate::config::choices::{BALANCES, meaning};
-use crate::config::model::{Backend, Balance, Connect, Pool, Waiting};
+use crate::config::model::{Backend, Balance, Connect, Partings, Pool, Waiting};
 use crate::config::report::Finding;
 use crate::config::source::Place;
 use crate::config::table::{Table, Value};
+use crate::config::text::parting;
 
 impl Check<'_> {
     /// All pools, in the order of their names.
@@ -68,6 +69,7 @@ impl Check<'_> {
             tls,
             health,
             all_down,
+            partings: self.partings(table),
             backends: backends.into_iter().map(|(_, backend)| backend).collect(),
         }
     }
@@ -91,6 +93,19 @@ impl Check<'_> {
                 self.faults.push(Finding::at(entry.key, message));
                 balance
             }
+        }
+    }
+
+    fn partings(&mut self, table: &Table) -> Partings {
+        if !table.is_given("health") {
+            self.idle_setting(table, "on_down", "without `health` no backend is down");
+        }
+        // Text that cannot be read has been refused.
+        let read = |key| parting(word(table, key)).unwrap_or_default();
+        Partings {
+            down: read("on_down"),
+            removed: read("on_remove"),
+            drained: read("on_drain"),
         }
     }
 
@@ -157,7 +172,10 @@ impl Check<'_> {
             self.warnings.push(Finding::at(entry.key, message));
         }
         for backend in backends.iter().filter(|backend| weight(backend) > 1) {
-            if backends.len() == 1 {
+            let address = backend.entry("address").map(|entry| &entry.value);
+            if let Some(Value::Address(Address::Service(_))) = address {
+                self.idle_setting(backend, "weight", "the SRV records say it, unless it is 0");
+            } else if backends.len() == 1 {
                 self.idle_setting(backend, "weight", "the pool has only this backend");
             } else if balance == Balance::First {
                 self.idle_setting(backend, "weight", "balance is \"first\"");
@@ -177,7 +195,7 @@ impl Check<'_> {
         let mut has_inet = backends.is_empty();
         for (backend_place, backend) in backends {
             let Address::Endpoint(Endpoint::Inet(address)) = &backend.address else {
-                has_inet |= matches!(backend.address, Address::Name(_));
+                has_inet |= matches!(backend.address, Address::Name(_) | Address::Service(_));
                 continue;
             };
             has_inet = true;

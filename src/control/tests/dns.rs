@@ -15,6 +15,8 @@ pub(super) enum Zone {
     Addresses(Vec<IpAddr>, u32),
     /// As above for A; SERVFAIL for AAAA.
     OnlyV4(Vec<IpAddr>, u32),
+    /// SRV records: priority, weight, port, target; with this TTL in seconds.
+    Service(Vec<(u16, u16, u16, String)>, u32),
     /// SERVFAIL.
     Broken,
     /// No answer at all.
@@ -25,12 +27,13 @@ pub(super) enum Zone {
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     zone: Arc<Mutex<HashMap<String, Zone>>>,
-    /// The name of each A question, when it has been answered.
+    /// The name of each question for A or SRV, when it has been answered.
     pub(super) asked: Receiver<String>,
 }
 
 const A: u16 = 1;
 const AAAA: u16 = 28;
+const SRV: u16 = 33;
 
 impl Server {
     pub(super) fn start() -> Self {
@@ -68,7 +71,7 @@ fn serve(socket: &UdpSocket, zone: &Mutex<HashMap<String, Zone>>, tell: &Sender<
         if let Some(response) = answer(&query[..end + 4], kind, said) {
             socket.send_to(&response, from).unwrap();
         }
-        if kind == A {
+        if [A, SRV].contains(&kind) {
             let _ = tell.send(name);
         }
     }
@@ -89,21 +92,18 @@ fn question(query: &[u8]) -> (String, usize) {
 
 /// `query` ends with its question.
 fn answer(query: &[u8], kind: u16, said: Option<Zone>) -> Option<Vec<u8>> {
-    let (code, addresses, ttl) = match said {
+    let (code, data, ttl) = match said {
         None => (3_u8, Vec::new(), 0),
-        Some(Zone::Addresses(addresses, ttl)) => (0, addresses, ttl),
-        Some(Zone::OnlyV4(addresses, ttl)) if kind == A => (0, addresses, ttl),
+        Some(Zone::Addresses(addresses, ttl)) => (0, octets(addresses, kind), ttl),
+        Some(Zone::OnlyV4(addresses, ttl)) if kind == A => (0, octets(addresses, kind), ttl),
+        Some(Zone::Service(records, ttl)) if kind == SRV => (0, offers(records), ttl),
+        Some(Zone::Service(..)) => (0, Vec::new(), 0),
         Some(Zone::OnlyV4(..) | Zone::Broken) => (2, Vec::new(), 0),
         Some(Zone::Silent) => return None,
     };
     let mut records = Vec::new();
     let mut count = 0_u16;
-    for address in addresses {
-        let data = match address {
-            IpAddr::V4(ip) if kind == A => ip.octets().to_vec(),
-            IpAddr::V6(ip) if kind == AAAA => ip.octets().to_vec(),
-            _ => continue,
-        };
+    for data in data {
         // The name is the question's (RFC 1035 §4.1.4), the class IN.
         records.extend([0xc0, 0x0c]);
         records.extend(kind.to_be_bytes());
@@ -121,4 +121,30 @@ fn answer(query: &[u8], kind: u16, said: Option<Zone>) -> Option<Vec<u8>> {
     response[6..8].copy_from_slice(&count.to_be_bytes());
     response.extend(records);
     Some(response)
+}
+
+/// Those of the family that was asked for.
+fn octets(addresses: Vec<IpAddr>, kind: u16) -> Vec<Vec<u8>> {
+    let of_kind = addresses.into_iter().filter_map(|address| match address {
+        IpAddr::V4(ip) if kind == A => Some(ip.octets().to_vec()),
+        IpAddr::V6(ip) if kind == AAAA => Some(ip.octets().to_vec()),
+        _ => None,
+    });
+    of_kind.collect()
+}
+
+fn offers(records: Vec<(u16, u16, u16, String)>) -> Vec<Vec<u8>> {
+    let one = |(priority, weight, port, target): (u16, u16, u16, String)| {
+        let mut data = Vec::new();
+        for number in [priority, weight, port] {
+            data.extend(number.to_be_bytes());
+        }
+        for label in target.split('.').filter(|label| !label.is_empty()) {
+            data.push(u8::try_from(label.len()).unwrap());
+            data.extend(label.bytes());
+        }
+        data.push(0);
+        data
+    };
+    records.into_iter().map(one).collect()
 }

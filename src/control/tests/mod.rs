@@ -3,9 +3,12 @@
 mod admin;
 mod dns;
 mod resolve;
+mod services;
 mod signals;
 mod watchdog;
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -13,7 +16,7 @@ use std::time::Duration;
 use crossbeam::channel::Receiver;
 use parking_lot::RwLock;
 
-use super::{Answers, Event, Resolved};
+use super::{Event, Resolved};
 use crate::admin::{Reloaded, Surface};
 
 /// Longer than anything here takes; only a test that fails waits for it.
@@ -31,8 +34,8 @@ fn surface(reload: impl Fn() -> Reloaded + Send + Sync + 'static) -> Arc<Surface
 }
 
 /// The next table; signals that other tests raise are skipped.
-fn next_answers(events: &Receiver<Event>) -> Answers {
-    next_resolved(events).table
+fn next_answers(events: &Receiver<Event>) -> HashMap<Arc<str>, Vec<IpAddr>> {
+    next_resolved(events).table.hosts
 }
 
 fn next_resolved(events: &Receiver<Event>) -> Resolved {

@@ -1,5 +1,6 @@
 //! Name resolution.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::dns::{Server, Zone};
 use super::{DEADLINE, next_answers, next_resolved, surface};
 use crate::admin::Reloaded;
 use crate::base::clock;
-use crate::control::{Control, Event};
+use crate::control::{Control, Event, Wanted};
 
 fn start(server: &Server) -> (Control, Receiver<Event>) {
     let (sender, events) = channel::bounded(64);
@@ -23,8 +24,11 @@ fn ips(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-fn names(texts: &[&str]) -> Vec<Arc<str>> {
-    texts.iter().map(|text| Arc::from(*text)).collect()
+fn names(texts: &[&str]) -> Wanted {
+    Wanted {
+        hosts: texts.iter().map(|text| Arc::from(*text)).collect(),
+        services: BTreeSet::new(),
+    }
 }
 
 #[test]
@@ -36,7 +40,8 @@ fn all_addresses_of_both_families_are_found_once_and_in_order() {
     let (control, _events) = start(&server);
     let found = control
         .resolve(names(&["both.test", "six.test", "no.test"]), DEADLINE)
-        .table;
+        .table
+        .hosts;
     assert_eq!(found.len(), 2, "{found:?}");
     assert_eq!(
         found["both.test"],
@@ -89,7 +94,10 @@ fn old_answers_outlive_a_failure_and_give_way_to_new_ones() {
     server.set("db.test", Zone::Broken);
     server.wait_for("db.test");
     server.wait_for("db.test");
-    let kept = control.resolve(names(&["db.test"]), Duration::ZERO).table;
+    let kept = control
+        .resolve(names(&["db.test"]), Duration::ZERO)
+        .table
+        .hosts;
     assert_eq!(kept["db.test"], ips(&["10.0.0.1"]));
     assert!(
         !events
@@ -107,7 +115,7 @@ fn one_family_that_fails_does_not_hide_the_other() {
     let both = ips(&["10.0.0.1", "fd00::1"]);
     server.set("half.test", Zone::OnlyV4(ips(&["10.0.0.1"]), 1));
     let (control, events) = start(&server);
-    let found = control.resolve(names(&["half.test"]), DEADLINE).table;
+    let found = control.resolve(names(&["half.test"]), DEADLINE).table.hosts;
     assert_eq!(found["half.test"], ips(&["10.0.0.1"]));
     server.set("half.test", Zone::Addresses(both, 1));
     assert_eq!(
@@ -135,7 +143,8 @@ fn a_silent_server_holds_up_nobody_longer_than_asked() {
             names(&["quick.test", "slow.test"]),
             Duration::from_millis(300),
         )
-        .table;
+        .table
+        .hosts;
     let took = clock::now() - began;
     assert!(took >= Duration::from_millis(300), "{took:?}");
     assert!(took < Duration::from_secs(2), "{took:?}");
@@ -155,10 +164,10 @@ fn known_names_are_answered_from_memory_and_others_forgotten() {
     let (control, _events) = start(&server);
     control.resolve(names(&["a.test", "b.test"]), DEADLINE);
     server.set("a.test", Zone::Silent);
-    let found = control.resolve(names(&["a.test"]), DEADLINE).table;
+    let found = control.resolve(names(&["a.test"]), DEADLINE).table.hosts;
     assert_eq!(found.len(), 1);
     assert_eq!(found["a.test"], ips(&["10.0.0.1"]));
-    assert!(control.resolve(Vec::new(), DEADLINE).table.is_empty());
+    assert!(control.resolve(names(&[]), DEADLINE).table.hosts.is_empty());
     control.stop();
 }
 
@@ -204,15 +213,15 @@ fn an_event_that_waited_does_not_undo_a_later_answer() {
     let waited = next_resolved(&events);
     // Meanwhile a reload is told of the third address.
     server.set("db.test", Zone::Addresses(ips(&["10.0.0.3"]), 1));
-    while known.table["db.test"] != ips(&["10.0.0.3"]) {
+    while known.table.hosts["db.test"] != ips(&["10.0.0.3"]) {
         server.wait_for("db.test");
         known = control.resolve(names(&["db.test"]), DEADLINE);
     }
     assert!(!known.renew(waited));
-    assert_eq!(known.table["db.test"], ips(&["10.0.0.3"]));
+    assert_eq!(known.table.hosts["db.test"], ips(&["10.0.0.3"]));
     server.set("db.test", Zone::Addresses(ips(&["10.0.0.4"]), 1));
     // An event of the third address may still be waiting.
     while !known.renew(next_resolved(&events)) {}
-    assert_eq!(known.table["db.test"], ips(&["10.0.0.4"]));
+    assert_eq!(known.table.hosts["db.test"], ips(&["10.0.0.4"]));
     control.stop();
 }

@@ -3,6 +3,7 @@
 //! The session's own task moves the bytes; the worker's tick calls [`Link::check`] now and then, and
 //! ends what has been silent or alive for too long. Both run on one thread.
 
+mod parting;
 mod progress;
 pub mod secured;
 
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use self::parting::Parting;
+pub use self::parting::room;
 use self::secured::Secured;
 use crate::base::clock::Instant;
 use crate::base::reason::{Reason, Side};
@@ -104,6 +107,7 @@ pub struct Link {
     probed: Cell<bool>,
     lost: Cell<Option<Errno>>,
     key: Cell<Option<Key>>,
+    parting: Parting,
 }
 
 #[derive(Default)]
@@ -136,6 +140,7 @@ impl Link {
             probed: Cell::new(false),
             lost: Cell::new(None),
             key: Cell::new(None),
+            parting: Parting::default(),
         }
     }
 
@@ -239,7 +244,13 @@ impl Link {
             self.end_if_lost();
             // Nobody reads a client that has no backend yet.
             self.end_if_broken(&self.client, Side::Client);
-            return soon;
+            return match self.due() {
+                Some(due) if due.at <= now => {
+                    self.cut_attempt();
+                    soon
+                }
+                due => due.map_or(soon, |due| due.at.min(soon)),
+            };
         };
         if self.has_ended_early() {
             return soon;
@@ -256,7 +267,7 @@ impl Link {
                 self.expire(reason, now);
                 soon
             }
-            _ if self.is_blind() => soon,
+            Some((due, _)) if self.is_blind() => soon.min(due),
             _ => self.first_check(now),
         }
     }
@@ -305,7 +316,8 @@ impl Link {
             .filter(|_| self.first_byte.get().is_none() && !self.down.finished.get())
             .map(|limit| (self.connected.get() + limit, Reason::FirstByte));
         let lifetime = limits.lifetime_end.map(|end| (end, Reason::Lifetime));
-        [Some(silence), first_byte, lifetime]
+        let parting = self.due().map(|due| (due.at, due.cause.reason()));
+        [Some(silence), first_byte, lifetime, parting]
             .into_iter()
             .flatten()
             .min_by_key(|(due, _)| *due)
@@ -314,7 +326,9 @@ impl Link {
     /// Ends both connections in an orderly way, unless that would make a cut stream look whole.
     fn expire(&self, reason: Reason, now: Instant) {
         let flowing = now - self.active.get() < FLOWING;
-        let cut_short = flowing || self.up.stalled.get() || self.down.stalled.get();
+        // Whoever is told to go has not been served to the end.
+        let parts = self.due().is_some_and(|due| due.cause.reason() == reason);
+        let cut_short = parts || flowing || self.up.stalled.get() || self.down.stalled.get();
         if cut_short {
             return self.kill(reason);
         }
