@@ -37,6 +37,7 @@ const PURE: &[&str] = &[
     "io/wheel.rs",
     "limits/guard.rs",
     "limits/networks.rs",
+    "limits/overload.rs",
     "limits/sources.rs",
     "proxy_protocol/",
     "sni/",

@@ -35,6 +35,8 @@ pub enum Reason {
     LimitListener,
     /// More connections than the process allows.
     LimitGlobal,
+    /// The process has more to do than it can.
+    Overload,
     /// The pool has no backend that may be tried.
     NoBackend,
     /// Every backend that may be tried has as many connections as it may, and nobody more may wait.
@@ -70,7 +72,7 @@ pub enum Side {
 
 impl Reason {
     /// Every reason, in the order of the manual.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Eof,
         Self::ClientReset,
         Self::BackendReset,
@@ -87,6 +89,7 @@ impl Reason {
         Self::LimitRate,
         Self::LimitListener,
         Self::LimitGlobal,
+        Self::Overload,
         Self::NoBackend,
         Self::PoolFull,
         Self::QueueTimeout,
@@ -118,6 +121,7 @@ impl Reason {
             Self::LimitRate => "limit_rate",
             Self::LimitListener => "limit_listener",
             Self::LimitGlobal => "limit_global",
+            Self::Overload => "overload",
             Self::NoBackend => "no_backend",
             Self::PoolFull => "pool_full",
             Self::QueueTimeout => "queue_timeout",
@@ -144,6 +148,7 @@ impl Reason {
                 | Self::LimitRate
                 | Self::LimitListener
                 | Self::LimitGlobal
+                | Self::Overload
                 | Self::NoBackend
                 | Self::PoolFull
                 | Self::QueueTimeout

@@ -6,6 +6,7 @@
 
 mod directory;
 mod names;
+mod overload;
 mod probe;
 mod probe_tls;
 mod prober;
@@ -26,9 +27,13 @@ use crate::admin::socket::AdminSocket;
 use crate::admin::{Reloaded, Surface};
 use crate::base::clock::now_coarse;
 use crate::base::seldom::Seldom;
+use crate::config::model::Overload;
 use crate::health::Target;
 
+pub use overload::Strain;
+
 use names::Names;
+use overload::Watch;
 use prober::Prober;
 use server::Server;
 use signals::Signals;
@@ -95,6 +100,7 @@ enum Command {
     },
     Nameservers(Vec<SocketAddr>),
     Probe(Vec<Target>),
+    Watch(Option<Overload>),
     Stop,
 }
 
@@ -106,6 +112,7 @@ impl Control {
     pub fn start(
         nameservers: &[SocketAddr],
         surface: Arc<Surface>,
+        strain: Strain,
         events: channel::Sender<Event>,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -124,7 +131,7 @@ impl Control {
                 runtime.block_on(async {
                     signals.spawn(&events);
                     spawn_watchdog(Arc::clone(&surface));
-                    run(asked, names, Server::new(surface)).await;
+                    run(asked, names, Server::new(surface), Watch::new(strain)).await;
                 });
             })?;
         Ok(Self {
@@ -165,6 +172,11 @@ impl Control {
         self.command(Command::Probe(targets));
     }
 
+    /// Looks for overload by these settings from now on; `None`: not at all.
+    pub fn watch(&self, settings: Option<Overload>) {
+        self.command(Command::Watch(settings));
+    }
+
     /// Ends the admin server and the thread; responses under way are given a second.
     pub fn stop(mut self) {
         self.join();
@@ -197,7 +209,12 @@ impl Drop for Control {
 /// Commands that may wait; the main thread, their only source, waits for room.
 const COMMANDS_MAX: usize = 16;
 
-async fn run(mut commands: mpsc::Receiver<Command>, mut names: Names, mut server: Server) {
+async fn run(
+    mut commands: mpsc::Receiver<Command>,
+    mut names: Names,
+    mut server: Server,
+    mut watch: Watch,
+) {
     let mut prober = Prober::new();
     loop {
         tokio::select! {
@@ -208,10 +225,12 @@ async fn run(mut commands: mpsc::Receiver<Command>, mut names: Names, mut server
                 }
                 Some(Command::Nameservers(nameservers)) => names.set_nameservers(nameservers),
                 Some(Command::Probe(targets)) => prober.set(targets),
+                Some(Command::Watch(settings)) => watch.set(settings),
                 Some(Command::Stop) | None => break,
             },
             () = names.turn() => {}
             () = prober.turn() => {}
+            () = watch.turn() => {}
         }
     }
     server.stop().await;

@@ -5,5 +5,6 @@
 pub mod guard;
 pub mod lists;
 pub mod networks;
+pub mod overload;
 pub mod sources;
 pub mod store;

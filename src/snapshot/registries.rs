@@ -354,6 +354,7 @@ mod tests {
         cores: 1,
         somaxconn: 4096,
         descriptors: 1 << 20,
+        memory: 8 << 30,
     };
 
     #[test]

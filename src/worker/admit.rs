@@ -10,6 +10,7 @@ use crate::base::clock::now;
 use crate::base::reason::{Reason, Side};
 use crate::config::model::Action;
 use crate::limits::guard::Pass;
+use crate::limits::overload::Stance;
 use crate::log::session::{Asked, Client as Source, Closed, Event, SessionLine};
 use crate::snapshot::Listener;
 use crate::sys::socket::{finish_gently, reset, vanish};
@@ -53,6 +54,11 @@ impl Worker {
         }
     }
 
+    /// Whether clients are left in the kernel's queue for now.
+    pub(super) fn pauses(&self) -> bool {
+        self.signal.stance() == Stance::Pause
+    }
+
     /// Counts, logs and ends the connection of a client that may not stay.
     pub(super) fn turn_away(
         self: &Rc<Self>,
@@ -66,7 +72,7 @@ impl Worker {
         self.log_turned_away(client, reason, (snapshot, listener));
         let guard = listener.guard.as_deref();
         let action = guard
-            .filter(|_| reason != Reason::Denied)
+            .filter(|_| !matches!(reason, Reason::Denied | Reason::Overload))
             .map_or(Action::Reset, |guard| guard.action());
         match action {
             Action::Reset => reset(socket.as_fd()),

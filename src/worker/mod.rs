@@ -10,6 +10,7 @@ mod accept;
 mod admit;
 mod front;
 mod heard;
+mod pause;
 mod prepare;
 mod record;
 mod session;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use self::pause::Pause;
 use crate::base::clock::{Instant, now};
 use crate::base::random::Random;
 use crate::forward::link::Link;
@@ -30,6 +32,7 @@ use crate::io::shortage::Shortage;
 use crate::io::socket::Socket;
 use crate::io::turns::Turns;
 use crate::io::wheel::Wheel;
+use crate::limits::overload::Signal;
 use crate::log::session::{SessionIds, TcpFacts};
 use crate::log::writer::SessionLog;
 use crate::metrics::{Registry, WorkerCells};
@@ -47,6 +50,8 @@ pub struct Seat {
     /// Sessions that all workers together may have open. The process writes it when sockets come or
     /// go; a value that is a moment old does no harm, so relaxed.
     pub sessions_max: Arc<AtomicU64>,
+    /// Whether the process takes clients.
+    pub signal: Arc<Signal>,
     /// Counters of all workers.
     pub metrics: Arc<Registry>,
     /// Where session lines go.
@@ -57,6 +62,8 @@ pub struct Seat {
 struct Worker {
     index: usize,
     sessions_max: Arc<AtomicU64>,
+    signal: Arc<Signal>,
+    pause: Pause,
     metrics: Arc<Registry>,
     lane: Lane,
     sessions: RefCell<Wheel<Rc<Link>>>,
@@ -84,6 +91,8 @@ impl Worker {
             shortage: Shortage::default(),
             index: seat.index,
             sessions_max: seat.sessions_max,
+            signal: seat.signal,
+            pause: Pause::default(),
             metrics: seat.metrics,
         })
     }

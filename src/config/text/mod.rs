@@ -1,5 +1,6 @@
 //! The kinds of text that a key can take: what is expected, and how it is read.
 
+mod load;
 mod probe;
 mod wire;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use super::table::Value;
 use crate::base::address::{Address, Endpoint, HostPort};
 
+pub(crate) use load::{LAG, MEMORY, PART, memory_text};
 pub(crate) use probe::{
     BYTES, EXPECTED_BYTES, HOST, METHOD, PATH, REGEX, STATUS, bytes_text, status_text,
 };
