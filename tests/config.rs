@@ -292,6 +292,11 @@ reject = true
 [[listener.route]]
 default = true
 pool = "long name."
+allow = "10.0.0.0/8"
+deny = ["10.1.0.0/16", "10.2.0.0/16"]
+deny_file = "more.txt"
+max_connections = 5
+limits = { per_source = 3, bytes_per_source = "1536k/s" }
 [[listener.route]]
 name = "near"
 plain = true
@@ -305,7 +310,7 @@ allow_file = "allow.txt"
 deny = ["2001:db8::/32"]
 deny_file = "deny.txt"
 max_connections = 7
-limits = { per_source = 3, rate_per_source = "100/m", burst = 7, action = "tarpit 1m30s", exempt = ["fd00::/8"], ipv4_prefix = 24, ipv6_prefix = 48, log_only = true }
+limits = { per_source = 3, rate_per_source = "100/m", burst = 7, bytes_per_source = "10m/s", action = "tarpit 1m30s", exempt = ["fd00::/8"], ipv4_prefix = 24, ipv6_prefix = 48, log_only = true }
 pool = "p"
 tls = { certificates = [{ chain = "a.pem", key = "a.key" }], client_auth = { mode = "require", ca = "c.pem" }, ticket_rotation = "0s" }
 [pool.p]

@@ -35,6 +35,8 @@ const PURE: &[&str] = &[
     "config/validate",
     "health/",
     "io/wheel.rs",
+    "limits/bytes.rs",
+    "limits/crowd.rs",
     "limits/guard.rs",
     "limits/networks.rs",
     "limits/overload.rs",

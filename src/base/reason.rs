@@ -33,6 +33,8 @@ pub enum Reason {
     LimitRate,
     /// More connections than the listener allows.
     LimitListener,
+    /// More connections than the route allows.
+    LimitRoute,
     /// More connections than the process allows.
     LimitGlobal,
     /// The process has more to do than it can.
@@ -72,7 +74,7 @@ pub enum Side {
 
 impl Reason {
     /// Every reason, in the order of the manual.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Eof,
         Self::ClientReset,
         Self::BackendReset,
@@ -88,6 +90,7 @@ impl Reason {
         Self::LimitSource,
         Self::LimitRate,
         Self::LimitListener,
+        Self::LimitRoute,
         Self::LimitGlobal,
         Self::Overload,
         Self::NoBackend,
@@ -120,6 +123,7 @@ impl Reason {
             Self::LimitSource => "limit_source",
             Self::LimitRate => "limit_rate",
             Self::LimitListener => "limit_listener",
+            Self::LimitRoute => "limit_route",
             Self::LimitGlobal => "limit_global",
             Self::Overload => "overload",
             Self::NoBackend => "no_backend",
@@ -147,6 +151,7 @@ impl Reason {
                 | Self::LimitSource
                 | Self::LimitRate
                 | Self::LimitListener
+                | Self::LimitRoute
                 | Self::LimitGlobal
                 | Self::Overload
                 | Self::NoBackend

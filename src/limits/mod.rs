@@ -2,6 +2,8 @@
 //!
 //! Everything but [`lists`] and [`store`], which read files on the main thread, decides by what it is given.
 
+pub mod bytes;
+pub mod crowd;
 pub mod guard;
 pub mod lists;
 pub mod networks;

@@ -132,21 +132,21 @@ fn certificates(snapshot: &Snapshot) -> Vec<CertificateFacts> {
     .collect()
 }
 
-/// Every listener that asks something of its clients.
+/// Every listener and every route that asks something of its clients.
 fn guards(snapshot: &Snapshot, time: Instant) -> Vec<GuardFacts> {
-    let mut guards: Vec<_> = snapshot
-        .listeners()
-        .filter_map(|listener| {
-            let guard = listener.guard.as_deref()?;
+    let all = snapshot.listeners().flat_map(|listener| {
+        let guards = listener.guards();
+        guards.map(move |(_, guard)| {
             let sources = guard.sources();
-            Some(GuardFacts {
+            GuardFacts {
                 listener: Arc::clone(&listener.name),
                 prefixes: guard.access().map_or(0, |access| access.prefixes() as u64),
                 sources: sources.map_or(0, |sources| sources.known(time)),
                 uncounted: sources.map_or(0, |sources| sources.uncounted()),
-            })
+            }
         })
-        .collect();
+    });
+    let mut guards: Vec<_> = all.collect();
     guards.sort_by(|one, other| one.listener.cmp(&other.listener));
     guards
 }

@@ -1,10 +1,10 @@
 //! What outlives snapshots, found again by name; and the way from a model to a snapshot.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::guards::Guards;
 use super::routes::{Entry, Routes};
 use super::{Listener, ListenerId, Pool, PoolLive, Routing, Snapshot};
 use crate::backend::{self, Backend, BackendId, State};
@@ -13,8 +13,7 @@ use crate::base::address::{Address, Endpoint};
 use crate::base::clock::now;
 use crate::config::model::{self, Initial, Model, Target};
 use crate::limits::guard::Guard;
-use crate::limits::sources::Sources;
-use crate::limits::store::{Access, Lists};
+use crate::limits::store::Lists;
 use crate::metrics;
 use crate::tls::ServerName;
 use crate::tls::live::{Encrypting, Settings, Terminating};
@@ -29,8 +28,7 @@ pub struct Registries {
     listeners: HashMap<Arc<str>, ListenerId>,
     /// Numbers are never used twice, so that a late message cannot meet the wrong listener.
     next_listener: u32,
-    /// What the sources of each listener are up to.
-    sources: HashMap<Arc<str>, Arc<Sources>>,
+    guards: Guards,
     metrics: Arc<metrics::Registry>,
     /// A configuration is in force: a backend that comes now comes beside others.
     has_begun: bool,
@@ -53,7 +51,7 @@ impl Registries {
             pools: HashMap::new(),
             listeners: HashMap::new(),
             next_listener: 0,
-            sources: HashMap::new(),
+            guards: Guards::default(),
             metrics,
             has_begun: false,
         }
@@ -88,10 +86,15 @@ impl Registries {
                 ListenerId(next)
             });
             // Validation has seen to it that every pool exists.
-            if let Some(routing) = routing(&listener.routing, &by_name) {
+            let place = (Arc::clone(&listener.name), None);
+            let entrances = Entrances {
+                guards: &self.guards,
+                listener: &listener.name,
+                lists,
+            };
+            if let Some(routing) = routing(&listener.routing, &by_name, &entrances) {
                 let tls = tls.listener(&listener.name).cloned();
-                let access = lists.get(&listener.name).cloned();
-                let guard = self.guard(listener, access);
+                let guard = self.guards.guard(&place, &listener.limits, lists);
                 listeners.insert(id, self.listener(listener, routing, (tls, guard)));
             }
         }
@@ -122,15 +125,7 @@ impl Registries {
             self.pools
                 .insert(Arc::clone(&pool.name), Arc::clone(&pool.live));
         }
-        // Of a listener that left, too: it may come back while some of its sessions go on.
-        self.sources
-            .retain(|_, sources| Arc::strong_count(sources) > 1);
-        for listener in snapshot.listeners.values() {
-            if let Some(sources) = listener.guard.as_ref().and_then(|guard| guard.sources()) {
-                let sources = Arc::clone(sources);
-                self.sources.insert(Arc::clone(&listener.name), sources);
-            }
-        }
+        self.guards.adopt(snapshot);
         let numbered = snapshot.listeners.iter();
         self.listeners = numbered
             .map(|(id, listener)| (Arc::clone(&listener.name), *id))
@@ -156,17 +151,6 @@ impl Registries {
             tls,
             cells: self.metrics.listener(&listener.name),
         }
-    }
-
-    fn guard(&self, listener: &model::Listener, access: Option<Arc<Access>>) -> Option<Guard> {
-        Guard::new(access, &listener.limits, |prefixes| {
-            let known = self.sources.get(&listener.name);
-            let known = known.filter(|sources| sources.prefixes() == prefixes);
-            known.map_or_else(
-                || Arc::new(Sources::new((random(), random()), prefixes)),
-                Arc::clone,
-            )
-        })
     }
 
     fn pool(&self, pool: &model::Pool, answers: &Answers, tls: Option<Arc<Encrypting>>) -> Pool {
@@ -290,11 +274,6 @@ const fn at_first(pool: &model::Pool) -> State {
     }
 }
 
-/// A number that nobody can know.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
-}
-
 /// One of the backends that a host name stands for.
 fn resolved_name(backend: &model::Backend, ip: IpAddr) -> Arc<str> {
     format!("{}/{ip}", backend.name).into()
@@ -326,8 +305,27 @@ fn server_names(
     names
 }
 
+/// What is needed to find out what the routes of a listener ask of their clients.
+struct Entrances<'a> {
+    guards: &'a Guards,
+    listener: &'a Arc<str>,
+    lists: &'a Lists,
+}
+
+impl Entrances<'_> {
+    fn guard(&self, route: &model::Route) -> Option<Box<Guard>> {
+        let limits = &route.entrance.as_deref()?.limits;
+        let place = (Arc::clone(self.listener), Some(Arc::clone(&route.name)));
+        self.guards.guard(&place, limits, self.lists).map(Box::new)
+    }
+}
+
 /// Where a listener's sessions go; `None`: a pool is missing.
-fn routing(routing: &model::Routing, pools: &HashMap<&str, &Arc<Pool>>) -> Option<Routing> {
+fn routing(
+    routing: &model::Routing,
+    pools: &HashMap<&str, &Arc<Pool>>,
+    entrances: &Entrances<'_>,
+) -> Option<Routing> {
     let find = |name: &Arc<str>| pools.get(&**name).map(|pool| Arc::clone(pool));
     let routes = match routing {
         model::Routing::Pool(pool) => return find(pool).map(Routing::Pool),
@@ -338,8 +336,8 @@ fn routing(routing: &model::Routing, pools: &HashMap<&str, &Arc<Pool>>) -> Optio
             Target::Pass(pool) | Target::Terminate(pool) => Some(find(pool)?),
             Target::Reject => None,
         };
-        let route = route.clone();
-        Some(Entry { route, pool })
+        let (guard, route) = (entrances.guard(route), route.clone());
+        Some(Entry { route, pool, guard })
     });
     let entries = entries.collect::<Option<_>>()?;
     Some(Routing::ByHello(Box::new(Routes::new(entries, routes))))

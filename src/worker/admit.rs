@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Pinned, Worker};
@@ -61,7 +61,7 @@ impl Worker {
 
     /// Counts, logs and ends the connection of a client that may not stay.
     pub(super) fn turn_away(
-        self: &Rc<Self>,
+        &self,
         (socket, client): (OwnedFd, Option<SocketAddr>),
         reason: Reason,
         (snapshot, listener): (&Pinned, &Listener),
@@ -74,6 +74,11 @@ impl Worker {
         let action = guard
             .filter(|_| !matches!(reason, Reason::Denied | Reason::Overload))
             .map_or(Action::Reset, |guard| guard.action());
+        self.act(socket, action);
+    }
+
+    /// Does to a client that is over a limit what is to be done.
+    pub(super) fn act(&self, socket: OwnedFd, action: Action) {
         match action {
             Action::Reset => reset(socket.as_fd()),
             Action::Finish => finish_gently(socket.as_fd()),
@@ -83,15 +88,15 @@ impl Worker {
     }
 
     /// Resets the client after some time; until then it costs a descriptor and a timer.
-    fn keep_waiting(self: &Rc<Self>, socket: OwnedFd, time: Duration) {
+    fn keep_waiting(&self, socket: OwnedFd, time: Duration) {
         if self.cells().tarpitted.read() >= TARPITTED_MAX || self.room() == 0 {
             return reset(socket.as_fd());
         }
         self.cells().tarpitted.inc();
-        let worker = Rc::clone(self);
+        let (metrics, index) = (Arc::clone(&self.metrics), self.index);
         monoio::spawn(async move {
             monoio::time::sleep(time).await;
-            worker.cells().tarpitted.dec();
+            metrics.worker(index).tarpitted.dec();
             reset(socket.as_fd());
         });
     }
@@ -112,6 +117,7 @@ impl Worker {
             endpoint: None,
             attempts: 0,
             queued: None,
+            held: None,
             connect: None,
             first_byte: None,
             duration: Duration::ZERO,
@@ -144,6 +150,9 @@ impl Worker {
         }
     }
 }
+
+/// What the session line says of a session that would have been slowed.
+pub(super) const OVER_BYTES: &str = "over bytes_per_source, not slowed because of `log_only`";
 
 /// What the session line says of a client that is over a limit and served all the same.
 pub(super) const fn over_text(over: Reason) -> &'static str {

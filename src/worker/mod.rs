@@ -15,6 +15,7 @@ mod prepare;
 mod record;
 mod session;
 mod tick;
+mod turnstile;
 
 use std::cell::RefCell;
 use std::os::fd::AsFd;

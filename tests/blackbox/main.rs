@@ -10,10 +10,12 @@
 
 mod accept;
 mod balance;
+mod bytes;
 mod certificates;
 mod conform;
 mod demo;
 mod encrypted;
+mod entrance;
 mod explain;
 mod faults;
 mod health;

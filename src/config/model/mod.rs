@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::base::address::{Address, Endpoint};
 
 pub use health::{AllDown, BytesPattern, Exchange, Expect, Health, HttpProbe, Initial, Probe};
-pub use limits::{Access, Action, Enforcement, Limits};
+pub use limits::{Access, Action, Enforcement, Entrance, Limits};
 pub use overload::{Memory, Overload, OverloadAction, OverloadReady};
 pub use tls::{
     ACME_TLS, Certificate, ClientAuth, ClientCa, PoolSni, PoolTls, ProxyHeader, ProxyReceive,

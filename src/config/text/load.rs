@@ -3,7 +3,7 @@
 use super::Text;
 use crate::config::model::Memory;
 use crate::config::table::Value;
-use crate::config::units::{bytes, bytes_text, duration};
+use crate::config::units::{bytes, bytes_text, duration, size, size_text};
 
 /// Memory from which on the process is overloaded.
 pub(crate) static MEMORY: Text = Text {
@@ -49,6 +49,31 @@ pub(crate) static PART: Text = Text {
     },
 };
 
+/// Bytes in a second.
+pub(crate) static BYTE_RATE: Text = Text {
+    expected: "\"off\" or a size from \"1k\" a second, such as \"10m/s\"",
+    words: &["off"],
+    pattern: r"^(off|\d+[kmg]?/s)$",
+    parse: |text| {
+        if text == "off" {
+            return Ok(Value::Off);
+        }
+        let rate = text.strip_suffix("/s").and_then(size);
+        match rate.filter(|&rate| rate >= BYTE_RATE_MIN) {
+            Some(rate) => Ok(Value::Number(rate)),
+            None => Err(BYTE_RATE.expected.into()),
+        }
+    },
+};
+
+/// Less is no way to serve anybody.
+const BYTE_RATE_MIN: u32 = 1024;
+
+/// The text that reads as the same rate of bytes.
+pub(crate) fn byte_rate_text(rate: u32) -> String {
+    format!("{}/s", size_text(rate))
+}
+
 /// A worker that stands still for so long is stuck, whatever its load.
 const LAG_SECONDS_MAX: u64 = 60;
 
@@ -87,6 +112,19 @@ mod tests {
             assert!((MEMORY.parse)(wrong).is_err(), "{wrong}");
         }
         assert_eq!((MEMORY.parse)("off").unwrap(), Value::Off);
+    }
+
+    #[test]
+    fn rates_of_bytes_are_sizes_a_second() {
+        for text in ["1k/s", "10m/s", "3g/s", "1025/s"] {
+            let Ok(Value::Number(rate)) = (BYTE_RATE.parse)(text) else {
+                panic!("{text} is refused");
+            };
+            assert_eq!(byte_rate_text(rate), text);
+        }
+        for wrong in ["", "10m", "1023/s", "0/s", "4g/s", "10m/m", "10 m/s", "/s"] {
+            assert!((BYTE_RATE.parse)(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

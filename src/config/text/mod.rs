@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::table::Value;
 use crate::base::address::{Address, Endpoint, HostPort};
 
-pub(crate) use load::{LAG, MEMORY, PART, memory_text};
+pub(crate) use load::{BYTE_RATE, LAG, MEMORY, PART, byte_rate_text, memory_text};
 pub(crate) use probe::{
     BYTES, EXPECTED_BYTES, HOST, METHOD, PATH, REGEX, STATUS, bytes_text, status_text,
 };

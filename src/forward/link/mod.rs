@@ -3,6 +3,7 @@
 //! The session's own task moves the bytes; the worker's tick calls [`Link::check`] now and then, and
 //! ends what has been silent or alive for too long. Both run on one thread.
 
+pub(in crate::forward) mod metered;
 mod progress;
 pub mod secured;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use self::metered::Metered;
 use self::secured::Secured;
 use crate::base::clock::Instant;
 use crate::base::reason::{Reason, Side};
@@ -93,6 +95,7 @@ pub struct Link {
     dialling: Cell<Option<Rc<Socket>>>,
     backend: OnceCell<Socket>,
     secured: OnceCell<Box<Secured>>,
+    metered: OnceCell<Box<Metered>>,
     limits: Limits,
     connected: Cell<Instant>,
     first_byte: Cell<Option<Instant>>,
@@ -126,6 +129,7 @@ impl Link {
             dialling: Cell::new(None),
             backend: OnceCell::new(),
             secured: OnceCell::new(),
+            metered: OnceCell::new(),
             limits,
             connected: Cell::new(opened),
             first_byte: Cell::new(None),
@@ -215,6 +219,13 @@ impl Link {
         self.ending().unwrap_or(rejected)
     }
 
+    /// Ends a session whose client's connection somebody else sees to.
+    pub fn dismiss(&self, reason: Reason) -> Ending {
+        let dismissed = Ending::ours(reason);
+        self.note(dismissed);
+        self.ending().unwrap_or(dismissed)
+    }
+
     /// Notes that the client broke before its relay began: the kernel says so only once.
     pub fn lose_client(&self, cause: Errno) {
         self.lost.set(Some(cause));
@@ -250,6 +261,10 @@ impl Link {
         }
         if now - self.connected.get() >= LONG {
             self.probe_when_silent(backend);
+        }
+        if self.is_held_back() {
+            // It is not silent: nobody listens to it.
+            self.active.set(now);
         }
         match self.next_deadline() {
             Some((due, reason)) if due <= now => {
@@ -303,7 +318,12 @@ impl Link {
         let first_byte = limits
             .first_byte
             .filter(|_| self.first_byte.get().is_none() && !self.down.finished.get())
-            .map(|limit| (self.connected.get() + limit, Reason::FirstByte));
+            .filter(|_| !self.is_held_back())
+            .map(|limit| {
+                // The backend cannot answer what was held back.
+                let held = self.held_for().unwrap_or_default();
+                (self.connected.get() + limit + held, Reason::FirstByte)
+            });
         let lifetime = limits.lifetime_end.map(|end| (end, Reason::Lifetime));
         [Some(silence), first_byte, lifetime]
             .into_iter()
@@ -314,7 +334,8 @@ impl Link {
     /// Ends both connections in an orderly way, unless that would make a cut stream look whole.
     fn expire(&self, reason: Reason, now: Instant) {
         let flowing = now - self.active.get() < FLOWING;
-        let cut_short = flowing || self.up.stalled.get() || self.down.stalled.get();
+        let stalled = self.up.stalled.get() || self.down.stalled.get();
+        let cut_short = flowing || stalled || self.is_held_back();
         if cut_short {
             return self.kill(reason);
         }
@@ -330,7 +351,7 @@ impl Link {
     /// is not read any more, nor is one whose bytes have nowhere to go.
     fn is_blind(&self) -> bool {
         let blind = |progress: &Progress| progress.finished.get() || progress.stalled.get();
-        blind(&self.up) || blind(&self.down)
+        blind(&self.up) || blind(&self.down) || self.is_held_back()
     }
 
     fn note(&self, ending: Ending) {

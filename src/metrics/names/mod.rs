@@ -6,7 +6,7 @@ use metrics::Unit;
 
 pub use protection::{
     ACCESS_PREFIXES, LIMIT_SOURCES, LIMIT_UNCOUNTED, LIMITS_LOGGED, LIST_RELOADS, OVERLOAD_LAG,
-    OVERLOAD_MEMORY, OVERLOAD_MEMORY_THRESHOLD, OVERLOADED, OVERLOADS, TARPITTED,
+    OVERLOAD_MEMORY, OVERLOAD_MEMORY_THRESHOLD, OVERLOADED, OVERLOADS, SLOWED, TARPITTED,
 };
 
 /// Distinct values of labels from the configuration that one metric may carry; what is beyond is
@@ -285,7 +285,7 @@ pub const BUILD_INFO: Metric = gauge(
 );
 
 /// Every metric.
-pub const ALL: [Metric; 42] = [
+pub const ALL: [Metric; 43] = [
     ACCEPTED,
     CONNECTIONS,
     CONNECTIONS_ACTIVE,
@@ -320,6 +320,7 @@ pub const ALL: [Metric; 42] = [
     LIMIT_SOURCES,
     LIMIT_UNCOUNTED,
     LIMITS_LOGGED,
+    SLOWED,
     OVERLOADED,
     OVERLOADS,
     OVERLOAD_MEMORY,

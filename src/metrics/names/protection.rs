@@ -39,6 +39,13 @@ pub const LIMITS_LOGGED: Metric = counter(
     "Clients over a limit of sources that were served because log_only is set.",
 );
 
+/// `{listener}`
+pub const SLOWED: Metric = counter(
+    "ringlane_slowed_total",
+    Unit::Count,
+    "Sessions that were slowed because their source was above bytes_per_source.",
+);
+
 /// No labels.
 pub const OVERLOADED: Metric = gauge(
     "ringlane_overloaded",

@@ -195,8 +195,10 @@ fn listeners(page: &mut Page, rows: &[Row<ListenerCells>]) {
         let over = [
             (Reason::LimitSource.as_str(), &total.over_source),
             (Reason::LimitRate.as_str(), &total.over_rate),
+            ("limit_bytes", &total.over_bytes),
         ];
         counters(page, &names::LIMITS_LOGGED, (listener, "reason"), &over);
+        page.counter(&names::SLOWED, &[listener], total.slowed.read());
     }
     let rows = totals
         .iter()
