@@ -21,7 +21,7 @@
 //!
 //! **Workers** accept, dial, relay and nothing else. Each has a listening socket of its own for every
 //! address (SO_REUSEPORT; a unix socket is shared), so a connection lives and dies on one core. The
-//! **control thread** does what waits for the outside: signals, host names, health checks, the admin server,
+//! **control thread** does what waits for the outside: signals, host names, health checks, overload, the admin server,
 //! the watchdog. It decides nothing; it turns what happens into [`control::Event`]s. The **main thread**
 //! receives them in [`process`] and is the only one that changes the configuration. They meet in
 //! atomics and bounded channels.
@@ -55,7 +55,8 @@
 //!
 //! 1. [`forward::preface`]: reads the PROXY header, a request for TLS such as PostgreSQL's, and the ClientHello
 //!    ([`proxy_protocol`], [`sni`]), all within `sniff`, and finds the route ([`snapshot::routes`]). What belongs to
-//!    the stream is kept to be replayed. Who is refused gets the alert that is due, or a reset.
+//!    the stream is kept to be replayed. Who is refused gets the alert that is due, or a reset. Then the lists and
+//!    limits of the route are asked.
 //! 2. [`forward::secure::handshake`] with the client where the route terminates, if the limits on handshakes
 //!    ([`tls::rate`]) let it begin. The session of TLS stays in the link.
 //! 3. The dial as above. The opening is what the backend gets first: a PROXY header, a request for TLS, what the
@@ -120,8 +121,7 @@
 //! - **Metric labels come from the configuration,** never from clients.
 //! - **A TLS stream that ends without a close_notify never becomes a clean end** for the other side.
 //! - **No worker reads a file,** of TLS or of anything else: it meets finished settings only.
-//! - Not there at all: HTTP, limits of bytes. The configuration
-//!   knows their keys and says that they are not supported yet. Early data, renegotiation and TLS below 1.2
+//! - Not there at all: HTTP. The configuration knows its keys and says that they are not supported yet. Early data, renegotiation and TLS below 1.2
 //!   have no keys.
 //!
 //! # Waiting and moving bytes
@@ -138,6 +138,9 @@
 //! it; where the kernel cannot splice it copies for good. After 1 MiB a direction waits for its source
 //! again, so that others get their turn; on epoll, where such a wait does not yield, it first waits for
 //! the next round of the worker's [`io::turns::Turns`].
+//!
+//! Where the client's source may move only so many bytes in a second ([`limits::bytes`]), a direction takes from
+//! what is left before it reads, and is **held** while there is nothing.
 //!
 //! When the destination is full the direction **stalls**: it owns the rest of one read, or one pipe, and
 //! waits for room. Nobody reads its source meanwhile. A side whose stream has ended is not read either,
@@ -219,7 +222,8 @@
 //! | a backend's health ([`backend::State`]) | control thread | balancers, metrics |
 //! | a pool's turns ([`balance::Rotation`]) and retry budget | workers | workers |
 //! | metric cells ([`metrics::Cells`]) and heartbeats | one worker each | control thread, and workers for the number of sessions |
-//! | sources and their connections ([`limits::sources`]) | workers | workers, metrics |
+//! | sources, their connections and bytes ([`limits::sources`]), connections of routes ([`limits::crowd`]) | workers | workers, metrics |
+//! | whether the process takes clients ([`limits::overload::Signal`]) | control thread | workers, metrics |
 //! | lists of networks beneath a snapshot ([`limits::store`]) | main thread | workers, metrics |
 //! | mailboxes ([`worker::mailbox`]): a channel, a set of backends and an eventfd | main thread, control thread | one worker each |
 //! | what becomes of a backend's sessions ([`backend::Orders`]) | main thread, control thread | workers |
@@ -271,6 +275,7 @@
 //! | cells | counters that one worker writes |
 //! | wheel | a worker's sessions by the time of their next visit; in [`balance`], turns by weight |
 //! | blind | a side that could break without a call of ours noticing |
+//! | held | the source is not read because the client has moved what it may |
 //! | stalled | bytes wait for room at the destination |
 //! | withdrawn | a listening socket that only serves what is queued |
 

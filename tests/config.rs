@@ -9,8 +9,9 @@ use ringlane::base::address::Endpoint;
 use ringlane::base::name::NamePattern;
 use ringlane::base::random::Random;
 use ringlane::config::model::{
-    Balance, ClientAuth, ClientCa, Listener, PoolSni, ProxyHeader, ProxyVersion, Route, RouteNames,
-    Routes, Routing, SessionLog, StartTls, Target, Tickets, TlsVersion, Verify,
+    Balance, ClientAuth, ClientCa, Listener, Memory, Overload, OverloadAction, OverloadReady,
+    PoolSni, ProxyHeader, ProxyVersion, Route, RouteNames, Routes, Routing, SessionLog, StartTls,
+    Target, Tickets, TlsVersion, Verify,
 };
 use ringlane::config::{Checked, Machine, Report, diff, load, parse, print, schema};
 
@@ -18,6 +19,7 @@ const MACHINE: Machine = Machine {
     cores: 4,
     somaxconn: 4096,
     descriptors: 1 << 20,
+    memory: 8 << 30,
 };
 
 const EXAMPLE: &str = include_str!("../config/example.toml");
@@ -223,6 +225,7 @@ workers = 3
 pin = false
 driver = "epoll"
 shutdown = { pre_stop = "1500ms", drain = "0s" }
+overload = { memory = "6g", loop_lag = "150ms", resume = "50%", action = "reject", ready = "fail" }
 resolver = { nameservers = ["10.0.0.53:53", "[fd00::53]:5353"] }
 [admin]
 listen = "unix:/run/ringlane/admin.sock"
@@ -289,6 +292,11 @@ reject = true
 [[listener.route]]
 default = true
 pool = "long name."
+allow = "10.0.0.0/8"
+deny = ["10.1.0.0/16", "10.2.0.0/16"]
+deny_file = "more.txt"
+max_connections = 5
+limits = { per_source = 3, bytes_per_source = "1536k/s" }
 [[listener.route]]
 name = "near"
 plain = true
@@ -302,7 +310,7 @@ allow_file = "allow.txt"
 deny = ["2001:db8::/32"]
 deny_file = "deny.txt"
 max_connections = 7
-limits = { per_source = 3, rate_per_source = "100/m", burst = 7, action = "tarpit 1m30s", exempt = ["fd00::/8"], ipv4_prefix = 24, ipv6_prefix = 48, log_only = true }
+limits = { per_source = 3, rate_per_source = "100/m", burst = 7, bytes_per_source = "10m/s", action = "tarpit 1m30s", exempt = ["fd00::/8"], ipv4_prefix = 24, ipv6_prefix = 48, log_only = true }
 pool = "p"
 tls = { certificates = [{ chain = "a.pem", key = "a.key" }], client_auth = { mode = "require", ca = "c.pem" }, ticket_rotation = "0s" }
 [pool.p]
@@ -366,6 +374,14 @@ fn values_arrive_in_the_model() {
     let model = accept(UNUSUAL).model;
     assert_eq!(model.global.workers, 3);
     assert_eq!(model.global.nameservers.len(), 2);
+    let overload = Overload {
+        memory: Some(Memory::Bytes(6 << 30)),
+        loop_lag: Some(Duration::from_millis(150)),
+        resume: 50,
+        action: OverloadAction::Reject,
+        ready: OverloadReady::Fail,
+    };
+    assert_eq!(model.global.overload, Some(overload));
     assert_eq!(
         model.admin.listen,
         Some(Endpoint::Unix("/run/ringlane/admin.sock".into()))

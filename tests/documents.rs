@@ -32,6 +32,7 @@ fn every_configuration_in_the_readme_is_valid_and_without_warnings() {
         cores: 4,
         somaxconn: 4096,
         descriptors: 1 << 20,
+        memory: 8 << 30,
     };
     let readme = read("README.md");
     let blocks: Vec<&str> = toml_blocks(&readme).collect();
@@ -93,6 +94,7 @@ fn the_readme_shows_a_change_as_the_program_words_it() {
         cores: 4,
         somaxconn: 4096,
         descriptors: 1 << 20,
+        memory: 8 << 30,
     };
     let model = |weight: u32| {
         let text = format!(

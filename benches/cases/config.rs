@@ -18,6 +18,7 @@ const MACHINE: Machine = Machine {
     cores: 2,
     somaxconn: 4096,
     descriptors: 1 << 20,
+    memory: 8 << 30,
 };
 
 /// What is in a configuration: listeners, and one pool for them all.

@@ -101,6 +101,7 @@ impl Session {
             endpoint: Some(&self.endpoint),
             attempts: 1,
             queued: None,
+            held: None,
             connect: Some(self.connect),
             first_byte: Some(self.first_byte),
             duration: self.duration,

@@ -62,10 +62,13 @@ pub fn decide(surface: &Surface, asked: Asked<'_>) -> Decision {
             Ok(()) => Answer::line(StatusCode::OK, "ok"),
             Err(what) => Answer::line(StatusCode::SERVICE_UNAVAILABLE, &what),
         },
-        Page::Ready if surface.ready.load(Ordering::Relaxed) => {
-            Answer::line(StatusCode::OK, "ready")
+        Page::Ready if !surface.ready.load(Ordering::Relaxed) => {
+            Answer::line(StatusCode::SERVICE_UNAVAILABLE, "not ready")
         }
-        Page::Ready => Answer::line(StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+        Page::Ready if surface.signal.is_unready() => {
+            Answer::line(StatusCode::SERVICE_UNAVAILABLE, "overloaded")
+        }
+        Page::Ready => Answer::line(StatusCode::OK, "ready"),
         Page::Metrics => Answer {
             // The text format of Prometheus, which other collectors read as well.
             content_type: "text/plain; version=0.0.4; charset=utf-8",
@@ -189,6 +192,7 @@ fn refused(refusal: Refusal) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
     use hyper::header::HeaderValue;
@@ -196,12 +200,14 @@ mod tests {
 
     use super::*;
     use crate::admin::Applied;
+    use crate::config::model::{OverloadAction, OverloadReady};
 
     fn surface(healthy: Result<(), String>) -> Surface {
         Surface {
             metrics: Box::new(|| "ringlane_up 1\n".to_owned()),
             healthy: Box::new(move || healthy.clone()),
             ready: AtomicBool::new(false),
+            signal: Arc::default(),
             reload: Box::new(|| Reloaded::Busy),
             token: RwLock::new(None),
             source: None,
@@ -270,6 +276,16 @@ mod tests {
             answer(&surface, &Method::HEAD, "/ready").status.as_u16(),
             200
         );
+        let signal = &surface.signal;
+        signal.raise(OverloadAction::Pause, OverloadReady::Keep);
+        assert_eq!(answer(&surface, &Method::GET, "/ready").body, "ready\n");
+        signal.raise(OverloadAction::Pause, OverloadReady::Fail);
+        let overloaded = answer(&surface, &Method::GET, "/ready");
+        assert_eq!(
+            (overloaded.status.as_u16(), &*overloaded.body),
+            (503, "overloaded\n")
+        );
+        assert_eq!(answer(&surface, &Method::GET, "/healthz").body, "ok\n");
     }
 
     #[test]

@@ -9,10 +9,13 @@ pub mod socket;
 
 use std::fmt;
 use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
+
+use crate::limits::overload::Signal;
 
 /// What the admin server may ask of the rest of the process.
 pub struct Surface {
@@ -23,6 +26,8 @@ pub struct Surface {
     /// Whether new connections are wanted. The main thread writes, the control thread reads;
     /// relaxed is enough, since nothing else is published with it.
     pub ready: AtomicBool,
+    /// Whether the process has more to do than it can.
+    pub signal: Arc<Signal>,
     /// Reloads the configuration and waits for the result, so it is called on a thread of its own.
     pub reload: Box<dyn Fn() -> Reloaded + Send + Sync>,
     /// What must be presented to change anything; `None`: only this machine may change anything.

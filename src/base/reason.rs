@@ -33,8 +33,12 @@ pub enum Reason {
     LimitRate,
     /// More connections than the listener allows.
     LimitListener,
+    /// More connections than the route allows.
+    LimitRoute,
     /// More connections than the process allows.
     LimitGlobal,
+    /// The process has more to do than it can.
+    Overload,
     /// The pool has no backend that may be tried.
     NoBackend,
     /// Every backend that may be tried has as many connections as it may, and nobody more may wait.
@@ -74,7 +78,7 @@ pub enum Side {
 
 impl Reason {
     /// Every reason, in the order of the manual.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Eof,
         Self::ClientReset,
         Self::BackendReset,
@@ -90,7 +94,9 @@ impl Reason {
         Self::LimitSource,
         Self::LimitRate,
         Self::LimitListener,
+        Self::LimitRoute,
         Self::LimitGlobal,
+        Self::Overload,
         Self::NoBackend,
         Self::PoolFull,
         Self::QueueTimeout,
@@ -123,7 +129,9 @@ impl Reason {
             Self::LimitSource => "limit_source",
             Self::LimitRate => "limit_rate",
             Self::LimitListener => "limit_listener",
+            Self::LimitRoute => "limit_route",
             Self::LimitGlobal => "limit_global",
+            Self::Overload => "overload",
             Self::NoBackend => "no_backend",
             Self::PoolFull => "pool_full",
             Self::QueueTimeout => "queue_timeout",
@@ -151,7 +159,9 @@ impl Reason {
                 | Self::LimitSource
                 | Self::LimitRate
                 | Self::LimitListener
+                | Self::LimitRoute
                 | Self::LimitGlobal
+                | Self::Overload
                 | Self::NoBackend
                 | Self::PoolFull
                 | Self::QueueTimeout

@@ -296,7 +296,8 @@ mod tests {
     use super::*;
     use crate::admin::socket::bind;
     use crate::admin::{Reloaded, Surface};
-    use crate::control::Control;
+    use crate::control::{Control, Strain};
+    use crate::metrics::Registry;
 
     fn wish(token: Option<&str>) -> Wish {
         Wish {
@@ -376,6 +377,7 @@ mod tests {
             metrics: Box::new(String::new),
             healthy: Box::new(|| Ok(())),
             ready: AtomicBool::new(true),
+            signal: Arc::default(),
             reload: Box::new(|| Reloaded::Rejected {
                 report: "a.toml:1:1: no\n".to_owned(),
             }),
@@ -383,7 +385,8 @@ mod tests {
             source: None,
         });
         let (sender, _) = crossbeam::channel::bounded(1);
-        let control = Control::start(&[], surface, sender).unwrap();
+        let strain = Strain::new(Arc::new(Registry::new(1)));
+        let control = Control::start(&[], surface, strain, sender).unwrap();
         let path =
             std::env::temp_dir().join(format!("ringlane-reload-{}.sock", std::process::id()));
         let unix = Endpoint::Unix(path);

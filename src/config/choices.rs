@@ -1,8 +1,8 @@
 //! The words of the file that stand for variants of the model, each pair once.
 
 use super::model::{
-    AllDown, Balance, Driver, Format, Initial, Level, LogOn, ProxyHeader, ProxyVersion, Relay,
-    StartTls, TlsVersion,
+    AllDown, Balance, Driver, Format, Initial, Level, LogOn, OverloadAction, OverloadReady,
+    ProxyHeader, ProxyVersion, Relay, StartTls, TlsVersion,
 };
 
 /// `global.driver`
@@ -11,6 +11,16 @@ pub(crate) const DRIVERS: [(&str, Driver); 3] = [
     ("io_uring", Driver::IoUring),
     ("epoll", Driver::Epoll),
 ];
+
+/// `global.overload.action`
+pub(crate) const OVERLOAD_ACTIONS: [(&str, OverloadAction); 2] = [
+    ("pause", OverloadAction::Pause),
+    ("reject", OverloadAction::Reject),
+];
+
+/// `global.overload.ready`
+pub(crate) const OVERLOAD_READYS: [(&str, OverloadReady); 2] =
+    [("keep", OverloadReady::Keep), ("fail", OverloadReady::Fail)];
 
 /// `log.level`
 pub(crate) const LEVELS: [(&str, Level); 4] = [
@@ -99,6 +109,8 @@ pub(crate) const INITIALS: [(&str, Initial); 3] = [
 pub(crate) const PROBE_WORDS: [&str; 4] = ["tcp", "tls", "http", "exchange"];
 
 pub(crate) const DRIVER_WORDS: [&str; 3] = words(&DRIVERS);
+pub(crate) const OVERLOAD_ACTION_WORDS: [&str; 2] = words(&OVERLOAD_ACTIONS);
+pub(crate) const OVERLOAD_READY_WORDS: [&str; 2] = words(&OVERLOAD_READYS);
 pub(crate) const LEVEL_WORDS: [&str; 4] = words(&LEVELS);
 pub(crate) const FORMAT_WORDS: [&str; 2] = words(&FORMATS);
 pub(crate) const LOG_ON_WORDS: [&str; 2] = words(&LOG_ONS);

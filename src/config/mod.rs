@@ -38,6 +38,8 @@ use suggest::Advice;
 pub(crate) use text::network;
 use validate::Check;
 
+use crate::sys::memory::room;
+
 /// Facts about the machine that defaults and warnings depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
@@ -47,6 +49,8 @@ pub struct Machine {
     pub somaxconn: u32,
     /// The descriptor limit that the process can raise itself to.
     pub descriptors: u64,
+    /// The memory that the process may have, bytes; 0: that cannot be found out.
+    pub memory: u64,
 }
 
 /// A configuration without faults.
@@ -117,6 +121,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             somaxconn,
             descriptors: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
+            memory: room().map_or(0, |room| room.total()),
         }
     }
 }

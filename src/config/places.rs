@@ -39,6 +39,8 @@ pub enum Owner {
     Pool(Arc<str>),
     /// The listener's lists of networks.
     Access(Arc<str>),
+    /// Those of the listener's route with this name.
+    RouteAccess(Arc<str>, Arc<str>),
 }
 
 /// What is to be said of a spot.
@@ -63,6 +65,12 @@ impl Places {
             let Routing::ByHello(routes) = &listener.routing else {
                 continue;
             };
+            for (table, route) in table.tables("route").iter().zip(&routes.routes) {
+                if route.entrance.is_some() {
+                    let owner = Owner::RouteAccess(name(), Arc::clone(&route.name));
+                    places.add(&owner, table, &["allow_file", "deny_file"]);
+                }
+            }
             let Some(tls) = table.table("tls").filter(|_| routes.termination.is_some()) else {
                 continue;
             };

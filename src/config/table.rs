@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::model::{BytesPattern, Rate};
+use super::model::{BytesPattern, Memory, Rate};
 use super::report::{Finding, Findings};
 use super::source::Place;
 use crate::base::address::{Address, Endpoint};
@@ -67,6 +67,7 @@ pub(crate) enum Value {
     Network(IpNet),
     Pattern(NamePattern),
     Rate(Rate),
+    Memory(Memory),
     Bytes(Arc<[u8]>),
     Regex(BytesPattern),
     Status(RangeInclusive<u16>),

@@ -53,13 +53,18 @@ pub(crate) fn duration_text(time: Duration) -> String {
 }
 
 /// Units from the largest to the smallest, in bytes.
-const SIZES: [(&str, u32); 4] = [("g", 1 << 30), ("m", 1 << 20), ("k", 1 << 10), ("", 1)];
+const SIZES: [(&str, u64); 4] = [("g", 1 << 30), ("m", 1 << 20), ("k", 1 << 10), ("", 1)];
 
 /// What [`size`] takes, for the schema.
 pub(crate) const SIZE_PATTERN: &str = r"^\d+[kmg]?$";
 
 /// Reads a number of bytes such as `64k`; the units go by 1024.
 pub(crate) fn size(text: &str) -> Option<u32> {
+    u32::try_from(bytes(text)?).ok()
+}
+
+/// The same, for numbers that may be larger.
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
     let (_, scale) = SIZES
         .iter()
@@ -67,11 +72,16 @@ pub(crate) fn size(text: &str) -> Option<u32> {
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits.parse::<u32>().ok()?.checked_mul(*scale)
+    digits.parse::<u64>().ok()?.checked_mul(*scale)
 }
 
 /// The shortest text that [`size`] reads as the same number.
 pub(crate) fn size_text(bytes: u32) -> String {
+    bytes_text(bytes.into())
+}
+
+/// The shortest text that [`bytes`] reads as the same number.
+pub(crate) fn bytes_text(bytes: u64) -> String {
     let fitting = SIZES
         .iter()
         .find(|(_, scale)| bytes >= *scale && bytes.is_multiple_of(*scale));
@@ -120,6 +130,11 @@ mod tests {
         #[test]
         fn sizes_come_back_from_their_text(bytes: u32) {
             prop_assert_eq!(size(&size_text(bytes)), Some(bytes));
+        }
+
+        #[test]
+        fn large_sizes_do_too(number: u64) {
+            prop_assert_eq!(bytes(&bytes_text(number)), Some(number));
         }
 
         #[test]

@@ -8,6 +8,7 @@ mod directory;
 mod freshness;
 mod known;
 mod names;
+mod overload;
 mod probe;
 mod probe_tls;
 mod prober;
@@ -28,11 +29,15 @@ use crate::admin::socket::AdminSocket;
 use crate::admin::{Reloaded, Surface};
 use crate::base::clock::now_coarse;
 use crate::base::seldom::Seldom;
+use crate::config::model::Overload;
 use crate::health::Target;
 use crate::snapshot::Answers;
 use crate::worker::mailbox::Mailbox;
 
+pub use overload::Strain;
+
 use names::Names;
+use overload::Watch;
 use prober::Prober;
 use server::Server;
 use signals::Signals;
@@ -106,6 +111,7 @@ enum Command {
     Nameservers(Vec<SocketAddr>),
     Introduce(Vec<Mailbox>),
     Probe(Vec<Target>),
+    Watch(Option<Overload>),
     Stop,
 }
 
@@ -117,6 +123,7 @@ impl Control {
     pub fn start(
         nameservers: &[SocketAddr],
         surface: Arc<Surface>,
+        strain: Strain,
         events: channel::Sender<Event>,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -135,7 +142,7 @@ impl Control {
                 runtime.block_on(async {
                     signals.spawn(&events);
                     spawn_watchdog(Arc::clone(&surface));
-                    run(asked, names, Server::new(surface)).await;
+                    run(asked, names, Server::new(surface), Watch::new(strain)).await;
                 });
             })?;
         Ok(Self {
@@ -184,6 +191,11 @@ impl Control {
         self.command(Command::Probe(targets));
     }
 
+    /// Looks for overload by these settings from now on; `None`: not at all.
+    pub fn watch(&self, settings: Option<Overload>) {
+        self.command(Command::Watch(settings));
+    }
+
     /// Ends the admin server and the thread; responses under way are given a second.
     pub fn stop(mut self) {
         self.join();
@@ -216,7 +228,12 @@ impl Drop for Control {
 /// Commands that may wait; the main thread, their only source, waits for room.
 const COMMANDS_MAX: usize = 16;
 
-async fn run(mut commands: mpsc::Receiver<Command>, mut names: Names, mut server: Server) {
+async fn run(
+    mut commands: mpsc::Receiver<Command>,
+    mut names: Names,
+    mut server: Server,
+    mut watch: Watch,
+) {
     let mut prober = Prober::new();
     loop {
         tokio::select! {
@@ -228,10 +245,12 @@ async fn run(mut commands: mpsc::Receiver<Command>, mut names: Names, mut server
                 Some(Command::Nameservers(nameservers)) => names.set_nameservers(nameservers),
                 Some(Command::Introduce(workers)) => prober.introduce(workers),
                 Some(Command::Probe(targets)) => prober.set(targets),
+                Some(Command::Watch(settings)) => watch.set(settings),
                 Some(Command::Stop) | None => break,
             },
             () = names.turn() => {}
             () = prober.turn() => {}
+            () = watch.turn() => {}
         }
     }
     server.stop().await;

@@ -5,6 +5,7 @@ pub mod link;
 pub mod preface;
 pub mod relay;
 pub mod secure;
+mod toll;
 
 mod pump;
 mod queue;

@@ -5,11 +5,14 @@
 
 use std::cell::Cell;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::link::metered::Grant;
 use super::link::{BLIND_INTERVAL, Direction, Link};
 use super::relay::Loan;
+use super::toll::Toll;
 use crate::base::limits::{PIPE_BYTES, TURN_BYTES};
 use crate::base::reason::Side;
 use crate::config::model::Relay;
@@ -29,6 +32,7 @@ pub(super) struct Pump<'a> {
     pub(super) loan: &'a Loan<'a>,
     pub(super) direction: Direction,
     hurried: Cell<bool>,
+    pub(super) toll: Toll,
 }
 
 /// A side broke.
@@ -47,6 +51,8 @@ enum Copied {
     Turn,
     /// The destination is full, and the link keeps the rest.
     Stalled,
+    /// The client's source has moved what it may for now.
+    Held(Duration),
     /// The source has ended.
     End,
 }
@@ -74,6 +80,7 @@ impl<'a> Pump<'a> {
             loan,
             direction,
             hurried: Cell::new(matches!(direction, Direction::Down)),
+            toll: Toll::Due,
         }
     }
 
@@ -108,6 +115,7 @@ impl<'a> Pump<'a> {
         Self {
             direction: self.direction.reverse(),
             hurried: Cell::new(true),
+            toll: Toll::Waived,
             ..*self
         }
     }
@@ -128,6 +136,10 @@ impl<'a> Pump<'a> {
                     Copied::Stalled => {
                         // Idle sessions are many: the memory of the busy states is not theirs.
                         Box::pin(self.flush()).await?;
+                        continue;
+                    }
+                    Copied::Held(wait) => {
+                        Box::pin(self.hold(wait)).await?;
                         continue;
                     }
                     Copied::End => return Ok(()),
@@ -155,7 +167,13 @@ impl<'a> Pump<'a> {
         let scratch = &mut *self.loan.lane.scratch.borrow_mut();
         let mut moved = 0;
         while moved < TURN_BYTES {
-            let received = match receive(self.from().as_fd(), scratch) {
+            let room = match self.grant(scratch.len()) {
+                Grant::Bytes(room) => room,
+                Grant::Wait(wait) => return Ok(Copied::Held(wait)),
+            };
+            let received = receive(self.from().as_fd(), &mut scratch[..room]);
+            self.give_back(room - received.unwrap_or(0));
+            let received = match received {
                 Ok(0) => return Ok(Copied::End),
                 Ok(received) => received,
                 Err(Errno::AGAIN) => return Ok(Copied::Dry),
@@ -167,12 +185,12 @@ impl<'a> Pump<'a> {
                 self.link.set_unsent(self.direction, rest);
                 return Ok(Copied::Stalled);
             }
-            if received < scratch.len() {
+            if received < room {
                 // The poll is level-triggered: what came meanwhile completes it at once, and the
                 // call that would say EAGAIN is saved.
                 return Ok(Copied::Dry);
             }
-            if mode == Relay::Auto {
+            if mode == Relay::Auto && received == scratch.len() {
                 return Ok(Copied::Bulk);
             }
             moved += received;
@@ -224,9 +242,18 @@ impl<'a> Pump<'a> {
                 self.loan.worker.pipes_refused.inc();
                 return self.copy_instead().await;
             };
-            let mut moved = 0;
+            let (mut moved, mut wait) = (0, None);
             while moved < TURN_BYTES {
-                let filled = match pipe.fill(self.from().as_fd(), PIPE_BYTES) {
+                let room = match self.grant(PIPE_BYTES) {
+                    Grant::Bytes(room) => room,
+                    Grant::Wait(time) => {
+                        wait = Some(time);
+                        break;
+                    }
+                };
+                let filled = pipe.fill(self.from().as_fd(), room);
+                self.give_back(room.saturating_sub(filled.unwrap_or(0)));
+                let filled = match filled {
                     // The end of the stream, or urgent data, before which splice(2) stops likewise:
                     // a copy tells which, and gets past it.
                     Ok(0) => {
@@ -251,7 +278,10 @@ impl<'a> Pump<'a> {
             if mode == Relay::Auto && small >= SMALL_SPLICES_MAX {
                 return Ok(Spliced::Small);
             }
-            self.from().readable().await;
+            match wait {
+                Some(wait) => self.hold(wait).await?,
+                None => self.from().readable().await,
+            }
         }
     }
 
@@ -260,6 +290,7 @@ impl<'a> Pump<'a> {
         match self.copy(Relay::Copy)? {
             Copied::End => return Ok(Spliced::End),
             Copied::Stalled => self.flush().await?,
+            Copied::Held(wait) => self.hold(wait).await?,
             Copied::Turn => self.loan.lane.end_turn().await,
             Copied::Dry | Copied::Bulk => self.from().readable().await,
         }

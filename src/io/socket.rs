@@ -73,6 +73,11 @@ impl Socket {
         }
     }
 
+    /// Whether a wait has begun that is not over.
+    pub const fn is_waited_for(&self) -> bool {
+        self.waits.get() > 0
+    }
+
     fn stream(&self) -> &monoio::net::UnixStream {
         self.stream.as_ref().expect("only drop takes it")
     }

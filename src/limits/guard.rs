@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::bytes::{BytePace, Meter};
+use super::crowd::{Crowd, Member};
 use super::networks::{Networks, Others};
 use super::sources::{Pace, Permit, Sources};
 use super::store::Access;
@@ -15,6 +17,8 @@ use crate::config::model::{Action, Enforcement, Limits};
 pub struct Guard {
     access: Option<Arc<Access>>,
     connections: Option<u32>,
+    /// Who is in, where that is not known otherwise.
+    crowd: Option<Arc<Crowd>>,
     action: Action,
     sources: Option<SourceLimits>,
 }
@@ -25,6 +29,7 @@ struct SourceLimits {
     table: Arc<Sources>,
     connections: Option<u64>,
     pace: Option<Pace>,
+    bytes: Option<BytePace>,
     exempt: Networks,
     enforcement: Enforcement,
 }
@@ -34,6 +39,8 @@ struct SourceLimits {
 pub struct Pass {
     /// Counts its connection among its source's; to be kept as long as that.
     pub permit: Option<Permit>,
+    /// Its share in the bytes that its source may move, which counts the connection instead of `permit`.
+    pub meter: Option<Box<Meter>>,
     /// The limit that it is over, where that is only counted and logged.
     pub over: Option<Reason>,
 }
@@ -53,15 +60,39 @@ impl Guard {
         Some(Self {
             access,
             connections: limits.connections,
+            crowd: None,
             action: limits.action,
             sources: counts.then(|| SourceLimits {
                 table: sources((limits.ipv4_prefix, limits.ipv6_prefix)),
                 connections: limits.per_source.map(u64::from),
                 pace: limits.rate.map(|rate| Pace::new(rate, limits.burst)),
+                bytes: limits.bytes.map(BytePace::new),
                 exempt: Networks::new(&limits.exempt, &[], Others::Refuse),
                 enforcement: limits.enforcement,
             }),
         })
+    }
+
+    /// Counts connections in `crowd`, for [`enter`](Self::enter).
+    pub fn counting(self, crowd: impl FnOnce() -> Arc<Crowd>) -> Self {
+        let crowd = self.connections.map(|_| crowd());
+        Self { crowd, ..self }
+    }
+
+    /// Where connections are counted; `None`: not here.
+    pub const fn crowd(&self) -> Option<&Arc<Crowd>> {
+        self.crowd.as_ref()
+    }
+
+    /// Counts one more connection of all clients together.
+    ///
+    /// # Errors
+    /// There are as many as there may be: `limit_route`.
+    pub fn enter(&self) -> Result<Option<Member>, Reason> {
+        let (Some(most), Some(crowd)) = (self.connections, &self.crowd) else {
+            return Ok(None);
+        };
+        crowd.enter(most).map(Some).ok_or(Reason::LimitRoute)
     }
 
     /// Who may connect at all; `None`: everybody.
@@ -119,10 +150,18 @@ impl SourceLimits {
         };
         match over {
             Some(reason) if self.enforcement == Enforcement::Reject => Err(reason),
-            // Who counts only new connections need not know when they end.
-            over => Ok(Pass {
-                permit: self.connections.map(|_| permit),
-                over,
+            over => Ok(match self.bytes {
+                Some(pace) => Pass {
+                    permit: None,
+                    meter: Some(Box::new(Meter::new(permit, pace, self.enforcement))),
+                    over,
+                },
+                // Who counts only new connections need not know when they end.
+                None => Pass {
+                    permit: self.connections.map(|_| permit),
+                    meter: None,
+                    over,
+                },
             }),
         }
     }
@@ -135,17 +174,7 @@ mod tests {
     use super::*;
     use crate::config::model::Rate;
 
-    const UNLIMITED: Limits = Limits {
-        connections: None,
-        per_source: None,
-        rate: None,
-        burst: 1,
-        action: Action::Reset,
-        exempt: Vec::new(),
-        ipv4_prefix: 32,
-        ipv6_prefix: 64,
-        enforcement: Enforcement::Reject,
-    };
+    const UNLIMITED: Limits = Limits::NONE;
 
     fn guard(limits: &Limits) -> Guard {
         Guard::new(None, limits, |prefixes| {

@@ -2,8 +2,11 @@
 //!
 //! Everything but [`lists`] and [`store`], which read files on the main thread, decides by what it is given.
 
+pub mod bytes;
+pub mod crowd;
 pub mod guard;
 pub mod lists;
 pub mod networks;
+pub mod overload;
 pub mod sources;
 pub mod store;

@@ -41,6 +41,9 @@ const TRIES: usize = 4;
 #[derive(Debug)]
 pub struct Sources {
     parts: [OnceLock<Box<[Bucket]>>; PARTS.len()],
+    /// When each source of a part may move a whole second's bytes at once again, nanoseconds, at the index of its
+    /// word. Made when the first one there is limited in bytes.
+    bytes: [OnceLock<Box<[AtomicU64]>>; PARTS.len()],
     keys: (u64, u64),
     /// Clients that were let in uncounted.
     uncounted: AtomicU64,
@@ -101,6 +104,7 @@ impl Sources {
     pub fn new(keys: (u64, u64), prefixes: (u8, u8)) -> Self {
         Self {
             parts: Default::default(),
+            bytes: Default::default(),
             keys,
             uncounted: AtomicU64::new(0),
             prefixes,
@@ -125,8 +129,12 @@ impl Sources {
 
     /// Sources that have a connection or are above their rate, by looking at each: for the metrics.
     pub fn known(&self, now: Instant) -> u64 {
-        let buckets = self.parts.iter().filter_map(OnceLock::get).flatten();
-        let used = buckets.map(|bucket| (0..WAYS).filter(|&way| !bucket.is_free(way, now)).count());
+        let parts = self.parts.iter().enumerate();
+        let parts = parts.filter_map(|(number, part)| Some((number, part.get()?.len())));
+        let used = parts.map(|(number, buckets)| {
+            let free = (0..buckets).map(|bucket| self.free(number, bucket, now));
+            buckets * WAYS - free.sum::<usize>()
+        });
         used.sum::<usize>() as u64
     }
 
@@ -138,7 +146,9 @@ impl Sources {
     /// What the table takes now, bytes.
     pub fn bytes(&self) -> usize {
         let parts = self.parts.iter().filter_map(OnceLock::get);
-        parts.map(|part| size_of_val(&**part)).sum()
+        let bytes = self.bytes.iter().filter_map(OnceLock::get);
+        parts.map(|part| size_of_val(&**part)).sum::<usize>()
+            + bytes.map(|part| size_of_val(&**part)).sum::<usize>()
     }
 
     fn name(&self, client: IpAddr) -> Name {
@@ -215,11 +225,13 @@ impl Sources {
             let part = part.get_or_init(|| (0..buckets).map(|_| Bucket::default()).collect());
             let both = name.buckets.map(|bucket| bucket & (buckets - 1));
             // The emptier of the two: so a table that is half full has room for everybody.
-            let free = both.map(|bucket| part[bucket].free(now));
+            let free = both.map(|bucket| self.free(number, bucket, now));
             let emptier = usize::from(free[1] > free[0]);
             for bucket in [both[emptier], both[1 - emptier]] {
                 let mut ways = 0..WAYS;
-                if let Some(way) = ways.find(|&way| part[bucket].is_free(way, now)) {
+                if let Some(way) =
+                    ways.find(|&way| self.is_free(Place::new(number, bucket, way), now))
+                {
                     let seen = part[bucket].words[way].load(Ordering::Acquire);
                     if seen & COUNT_MASK == 0 {
                         return Some((Place::new(number, bucket, way), seen));
@@ -228,6 +240,22 @@ impl Sources {
             }
         }
         None
+    }
+
+    fn free(&self, part: usize, bucket: usize, now: Instant) -> usize {
+        let places = (0..WAYS).map(|way| Place::new(part, bucket, way));
+        places.filter(|&place| self.is_free(place, now)).count()
+    }
+
+    /// Whether a word says nothing any more. Its count is looked at first: what the times say then is final.
+    fn is_free(&self, place: Place, now: Instant) -> bool {
+        self.word(place).load(Ordering::Acquire) & COUNT_MASK == 0
+            && self.due(place).load(Ordering::Relaxed) <= now.as_nanos()
+            && self.bytes[usize::from(place.part)]
+                .get()
+                .is_none_or(|part| {
+                    part[place.index as usize].load(Ordering::Relaxed) <= now.as_nanos()
+                })
     }
 
     fn word(&self, place: Place) -> &AtomicU64 {
@@ -259,17 +287,6 @@ impl Place {
     }
 }
 
-impl Bucket {
-    fn free(&self, now: Instant) -> usize {
-        (0..WAYS).filter(|&way| self.is_free(way, now)).count()
-    }
-
-    fn is_free(&self, way: usize, now: Instant) -> bool {
-        self.words[way].load(Ordering::Acquire) & COUNT_MASK == 0
-            && self.dues[way].load(Ordering::Relaxed) <= now.as_nanos()
-    }
-}
-
 impl Permit {
     /// Counts this connection against its source's rate; whether that allows it.
     pub fn is_within(&self, pace: Pace, now: Instant) -> bool {
@@ -281,6 +298,15 @@ impl Permit {
             (begun - now <= burst).then(|| begun.saturating_add(interval))
         })
         .is_ok()
+    }
+
+    /// When its source may move a whole second's bytes at once again, nanoseconds.
+    pub(super) fn full_at(&self) -> &AtomicU64 {
+        let part = usize::from(self.place.part);
+        let words = PARTS[part] * WAYS;
+        let bytes = self.sources.bytes[part]
+            .get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());
+        &bytes[self.place.index as usize]
     }
 }
 

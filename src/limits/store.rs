@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::lists::{ListFault, read};
 use super::networks::{Networks, Others};
 use crate::base::clock::Instant;
-use crate::config::model::{self, Model};
+use crate::config::model::{self, Model, Route, Routing};
 use crate::config::{Owner, Places, Remark, Report, Spot};
 use crate::sys::file::{Look, look};
 
@@ -37,8 +37,11 @@ pub struct Access {
     networks: ArcSwap<Networks>,
 }
 
-/// The lists of each listener that has any.
-pub type Lists = HashMap<Arc<str>, Arc<Access>>;
+/// The lists of each listener and each route that has any.
+pub type Lists = HashMap<Place, Arc<Access>>;
+
+/// A listener, or the route with the second name in it.
+pub type Place = (Arc<str>, Option<Arc<str>>);
 
 /// What is in force, and the files that it was made of. Belongs to the main thread.
 #[derive(Default)]
@@ -163,7 +166,33 @@ impl Store {
     }
 }
 
-/// Reads every list that `model` names; listeners with the same settings share one.
+/// Everything in `model` that has lists.
+fn places_of(model: &Model) -> impl Iterator<Item = (Place, &model::Access)> {
+    let listeners = model.listeners.iter();
+    let all = listeners.flat_map(|listener| {
+        let routes = match &listener.routing {
+            Routing::ByHello(routes) => &*routes.routes,
+            Routing::Pool(_) => &[],
+        };
+        let of_route = |route: &'_ Route| Some(Arc::clone(&route.name));
+        let routes = routes.iter().filter_map(move |route| {
+            let entrance = route.entrance.as_deref()?;
+            Some((of_route(route), &entrance.access))
+        });
+        let all = [(None, &listener.access)].into_iter().chain(routes);
+        all.map(|(route, access)| ((Arc::clone(&listener.name), route), access))
+    });
+    all.filter(|(_, access)| !access.is_open())
+}
+
+fn shown((listener, route): &Place) -> Arc<str> {
+    match route {
+        None => Arc::clone(listener),
+        Some(route) => format!("{listener}, route {route:?}").into(),
+    }
+}
+
+/// Reads every list that `model` names; listeners and routes with the same settings share one.
 ///
 /// # Errors
 /// What is wrong with the files.
@@ -172,11 +201,7 @@ pub fn prepare(model: &Model, places: &Places, now: Instant) -> Result<Prepared,
     let mut lists = Lists::new();
     let mut watched = Vec::new();
     let mut faults = Vec::new();
-    for listener in &model.listeners {
-        let (name, settings) = (&listener.name, &listener.access);
-        if settings.is_open() {
-            continue;
-        }
+    for (place, settings) in places_of(model) {
         let access = known.entry(settings).or_insert_with(|| {
             // Before they are read: what changes afterwards is found at the next look.
             let looks = looks(settings);
@@ -189,7 +214,7 @@ pub fn prepare(model: &Model, places: &Places, now: Instant) -> Result<Prepared,
                     if !looks.is_empty() {
                         watched.push(Watched {
                             access: Arc::clone(&access),
-                            owner: Arc::clone(name),
+                            owner: shown(&place),
                             looks,
                             young_until: now + SETTLE,
                             trouble: None,
@@ -198,8 +223,11 @@ pub fn prepare(model: &Model, places: &Places, now: Instant) -> Result<Prepared,
                     Some(access)
                 }
                 Err((file, fault)) => {
-                    let (owner, text) = (Owner::Access(Arc::clone(name)), file.to_string_lossy());
-                    let text = Arc::from(&*text);
+                    let owner = match place.clone() {
+                        (listener, None) => Owner::Access(listener),
+                        (listener, Some(route)) => Owner::RouteAccess(listener, route),
+                    };
+                    let text = Arc::from(&*file.to_string_lossy());
                     faults.push(Remark {
                         at: Spot { owner, text },
                         message: fault.to_string(),
@@ -208,7 +236,7 @@ pub fn prepare(model: &Model, places: &Places, now: Instant) -> Result<Prepared,
                 }
             }
         });
-        lists.extend(access.clone().map(|access| (Arc::clone(name), access)));
+        lists.extend(access.clone().map(|access| (place, access)));
     }
     if !faults.is_empty() {
         return Err(places.faults(faults));
@@ -298,10 +326,15 @@ mod tests {
     use super::*;
     use crate::config::{Machine, parse};
 
+    fn web() -> Place {
+        (Arc::from("web"), None)
+    }
+
     const MACHINE: Machine = Machine {
         cores: 1,
         somaxconn: 4096,
         descriptors: 1 << 20,
+        memory: 8 << 30,
     };
 
     struct Directory(PathBuf);
@@ -346,7 +379,7 @@ mod tests {
         let mut now = Instant::from_millis(100_000);
         let mut store = Store::default();
         store.commit(prepared(&denies(&file), now).unwrap(), now);
-        let access = Arc::clone(&store.lists()["web"]);
+        let access = Arc::clone(&store.lists()[&web()]);
         let admits = |text: &str| access.admit(text.parse().unwrap());
         assert!(!admits("192.0.2.1") && admits("198.51.100.1"));
         let mut pass = |store: &mut Store, seconds| {
@@ -403,7 +436,7 @@ mod tests {
         fs::write(&file, "# nobody yet\n").unwrap();
         let lists = format!("allow_file = \"{}\"", file.display());
         let prepared = prepared(&lists, Instant::ZERO).unwrap();
-        assert!(!prepared.lists()["web"].admit("192.0.2.1".parse().unwrap()));
+        assert!(!prepared.lists()[&web()].admit("192.0.2.1".parse().unwrap()));
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct Closed<'a> {
     pub attempts: u32,
     /// How long the client waited for a backend with room, if it had to.
     pub queued: Option<Duration>,
+    /// How long it was held back because its source was above `bytes_per_source`; `None`: it was not.
+    pub held: Option<Duration>,
     /// From the start of the successful attempt to the established connection.
     pub connect: Option<Duration>,
     /// From the established connection to the backend's first byte.
@@ -202,6 +204,9 @@ impl Closed<'_> {
         }
         if let Some(first_byte) = self.first_byte {
             fields.millis("first_byte_ms", first_byte);
+        }
+        if let Some(held) = self.held {
+            fields.millis("held_ms", held);
         }
         fields.millis("duration_ms", self.duration);
         fields.number("bytes_up", self.bytes_up);
@@ -349,6 +354,7 @@ mod tests {
             endpoint: Some(endpoint),
             attempts: 2,
             queued: Some(Duration::from_micros(1_500)),
+            held: Some(Duration::from_micros(2_500)),
             connect: Some(Duration::from_micros(345)),
             first_byte: Some(Duration::from_micros(1_234)),
             duration: Duration::from_millis(61_500),

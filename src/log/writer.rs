@@ -319,6 +319,7 @@ mod tests {
             endpoint: None,
             attempts: 1,
             queued: None,
+            held: None,
             connect: None,
             first_byte: None,
             duration: Duration::from_millis(5),

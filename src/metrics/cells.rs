@@ -22,7 +22,7 @@ pub struct Counter(AtomicU64);
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicI64);
 
-/// What one worker counts for one listener; 560 bytes, 640 with its padding.
+/// What one worker counts for one listener; 592 bytes, 640 with its padding.
 #[derive(Debug, Default)]
 pub struct ListenerCells {
     /// Connections accepted.
@@ -47,6 +47,10 @@ pub struct ListenerCells {
     pub over_source: Counter,
     /// Clients above `rate_per_source` that were served, because that is only logged.
     pub over_rate: Counter,
+    /// Sessions above `bytes_per_source` that were not slowed, because that is only logged.
+    pub over_bytes: Counter,
+    /// Sessions that were slowed.
+    pub slowed: Counter,
     /// From accept to close.
     pub session_seconds: Histogram,
 }
@@ -85,6 +89,10 @@ pub struct WorkerCells {
     pub panics: Counter,
     /// Times that a direction wanted a pipe to splice through and had to go on copying.
     pub pipes_refused: Counter,
+    /// Ticks of its clock.
+    pub ticks: Counter,
+    /// How late they came, together, nanoseconds.
+    pub late_nanos: Counter,
     heartbeat: AtomicU64,
 }
 
@@ -193,6 +201,8 @@ impl Absorb for ListenerCells {
         self.handshakes_failed.add(from.handshakes_failed.read());
         self.over_source.add(from.over_source.read());
         self.over_rate.add(from.over_rate.read());
+        self.over_bytes.add(from.over_bytes.read());
+        self.slowed.add(from.slowed.read());
         self.session_seconds.absorb(&from.session_seconds);
     }
 }
@@ -245,7 +255,7 @@ mod tests {
 
     #[test]
     fn blocks_are_as_small_as_documented() {
-        assert_eq!(size_of::<ListenerCells>(), 576);
+        assert_eq!(size_of::<ListenerCells>(), 592);
         assert_eq!(size_of::<CachePadded<ListenerCells>>(), 640);
         assert_eq!(size_of::<PoolCells>(), 592);
         assert_eq!(size_of::<CachePadded<PoolCells>>(), 640);

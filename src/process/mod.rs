@@ -79,6 +79,12 @@ fn forget_unused(metrics: &Registry, snapshot: &Snapshot) {
     metrics.retain(|name| listeners.contains(name), |name| pools.contains(name));
 }
 
+/// Has the control thread look after what `snapshot` wants looked after.
+fn look_after(control: &Control, snapshot: &Snapshot) {
+    control.probe(health::targets(snapshot));
+    control.watch(snapshot.model.global.overload);
+}
+
 /// A running worker.
 struct Seated {
     mailbox: Mailbox,
@@ -166,7 +172,7 @@ impl Process {
         for worker in &self.workers {
             worker.mailbox.tell_of(&changed);
         }
-        self.control.probe(health::targets(snapshot));
+        look_after(&self.control, snapshot);
         forget_unused(&self.metrics, snapshot);
     }
 

@@ -14,6 +14,7 @@ use super::listeners::{BindFault, Moves, Sockets};
 use super::reload::{RESOLVE_WAIT, Reloads};
 use super::view::View;
 use super::{Process, Seated};
+use crate::admin::Surface;
 use crate::admin::access;
 use crate::admin::socket::{self, AdminSocket};
 use crate::base::address::Address;
@@ -21,8 +22,8 @@ use crate::base::clock::now;
 use crate::base::limits::{DESCRIPTORS_RESERVED, PIPE_BYTES, PIPE_BYTES_ALL};
 use crate::config::model::{self, Admin, Model};
 use crate::config::{Checked, Machine, Report};
-use crate::control::{Control, Event, Wanted};
-use crate::health;
+use crate::control::{Control, Event, Strain, Wanted};
+use crate::limits::overload::Signal;
 use crate::limits::store as lists;
 use crate::log::messages::Messages;
 use crate::log::writer::Writer;
@@ -92,6 +93,8 @@ pub(super) fn start(
     let metrics = Arc::new(Registry::new(model.global.workers));
     let mut registries = Registries::new(Arc::clone(&metrics));
     let reloads = Arc::new(Reloads::default());
+    let strain = Strain::new(Arc::clone(&metrics));
+    let signal = Arc::clone(&strain.signal);
     // Names are resolved by the control thread, which needs the surface, which shows a snapshot: the
     // first one is built without names and never meets a session.
     let nameless = registries.build(Arc::clone(&model), &Answers::new(), made, 0);
@@ -102,12 +105,14 @@ pub(super) fn start(
         reloads: Arc::clone(&reloads),
         certificates: Arc::clone(files.tls.counts()),
         lists: Arc::clone(files.lists.counts()),
+        signal: Arc::clone(&signal),
         log: Arc::clone(&log),
         driver,
         source: source.clone(),
     };
     let surface = Arc::new(view.surface(token, events.clone()));
-    let control = Control::start(&model.global.nameservers, Arc::clone(&surface), events)
+    let nameservers = &model.global.nameservers;
+    let control = Control::start(nameservers, Arc::clone(&surface), strain, events)
         .map_err(|e| other("control thread", &e))?;
     let answers = control.resolve(names(&model), RESOLVE_WAIT);
     let snapshot = Arc::new(registries.build(Arc::clone(&model), &answers.table, made, 1));
@@ -120,16 +125,15 @@ pub(super) fn start(
     let crew = Crew {
         driver,
         sessions_max: &sessions_max,
+        signal: &signal,
         snapshot: &snapshot,
         metrics: &metrics,
         log: &log,
     };
     let workers = crew.seat_all(moves)?;
-    control.introduce(workers.iter().map(|it| it.mailbox.clone()).collect());
-    control.probe(health::targets(&snapshot));
+    put_to_work(&control, &workers, &snapshot);
     control.serve_admin(admin);
-    surface.ready.store(true, Ordering::Release);
-    announce(&model, driver);
+    announce(&surface, &model, driver);
     Ok(Process {
         source,
         machine: Machine::here(),
@@ -150,8 +154,14 @@ pub(super) fn start(
     })
 }
 
+fn put_to_work(control: &Control, workers: &[Seated], snapshot: &Snapshot) {
+    control.introduce(workers.iter().map(|it| it.mailbox.clone()).collect());
+    super::look_after(control, snapshot);
+}
+
 /// Says that clients are served.
-fn announce(model: &Model, driver: Driver) {
+fn announce(surface: &Surface, model: &Model, driver: Driver) {
+    surface.ready.store(true, Ordering::Release);
     // No service manager: nothing to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(
@@ -230,6 +240,7 @@ fn probes_max(snapshot: &Snapshot) -> u64 {
 struct Crew<'a> {
     driver: Driver,
     sessions_max: &'a Arc<AtomicU64>,
+    signal: &'a Arc<Signal>,
     snapshot: &'a Arc<Snapshot>,
     metrics: &'a Arc<Registry>,
     log: &'a Writer,
@@ -246,6 +257,7 @@ impl Crew<'_> {
                 index,
                 workers: global.workers,
                 sessions_max: Arc::clone(self.sessions_max),
+                signal: Arc::clone(self.signal),
                 snapshot: Arc::clone(self.snapshot),
                 metrics: Arc::clone(self.metrics),
                 log: self.log.session_log(),

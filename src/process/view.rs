@@ -15,9 +15,12 @@ use crate::admin::{Reloaded, Surface};
 use crate::backend::Backend;
 use crate::base::clock::{Instant, now};
 use crate::control::Event;
+use crate::limits::overload::{Cause, Signal};
 use crate::limits::store;
 use crate::log::writer::Writer;
-use crate::metrics::{self, BackendFacts, CertificateFacts, GuardFacts, Probed, Registry, Scrape};
+use crate::metrics::{
+    self, BackendFacts, CertificateFacts, GuardFacts, OverloadFacts, Probed, Registry, Scrape,
+};
 use crate::snapshot::Snapshot;
 use crate::sys::process::open_descriptors;
 use crate::tls::store::Counts;
@@ -37,6 +40,7 @@ pub(super) struct View {
     pub(super) reloads: Arc<Reloads>,
     pub(super) certificates: Arc<Counts>,
     pub(super) lists: Arc<store::Counts>,
+    pub(super) signal: Arc<Signal>,
     pub(super) log: Arc<Writer>,
     pub(super) driver: Driver,
     /// The configuration file, if there is one.
@@ -46,11 +50,12 @@ pub(super) struct View {
 impl View {
     pub(super) fn surface(mut self, token: Option<String>, events: Sender<Event>) -> Surface {
         let metrics = Arc::clone(&self.metrics);
-        let source = self.source.take();
+        let (source, signal) = (self.source.take(), Arc::clone(&self.signal));
         Surface {
             metrics: Box::new(move || metrics::render(&self.metrics, &self.scrape())),
             healthy: Box::new(move || healthy(&metrics)),
             ready: AtomicBool::new(false),
+            signal,
             reload: Box::new(move || ask_for_reload(&events)),
             token: RwLock::new(token),
             source,
@@ -89,6 +94,7 @@ impl View {
             lists_applied: self.lists.applied.load(Ordering::Relaxed),
             lists_rejected: self.lists.rejected.load(Ordering::Relaxed),
             guards: guards(&snapshot, time),
+            overload: overload(&self.signal),
             today: DefaultTimeProvider
                 .current_time()
                 .map_or(0, |time| time.as_secs()),
@@ -126,23 +132,34 @@ fn certificates(snapshot: &Snapshot) -> Vec<CertificateFacts> {
     .collect()
 }
 
-/// Every listener that asks something of its clients.
+/// Every listener and every route that asks something of its clients.
 fn guards(snapshot: &Snapshot, time: Instant) -> Vec<GuardFacts> {
-    let mut guards: Vec<_> = snapshot
-        .listeners()
-        .filter_map(|listener| {
-            let guard = listener.guard.as_deref()?;
+    let all = snapshot.listeners().flat_map(|listener| {
+        let guards = listener.guards();
+        guards.map(move |(_, guard)| {
             let sources = guard.sources();
-            Some(GuardFacts {
+            GuardFacts {
                 listener: Arc::clone(&listener.name),
                 prefixes: guard.access().map_or(0, |access| access.prefixes() as u64),
                 sources: sources.map_or(0, |sources| sources.known(time)),
                 uncounted: sources.map_or(0, |sources| sources.uncounted()),
-            })
+            }
         })
-        .collect();
+    });
+    let mut guards: Vec<_> = all.collect();
     guards.sort_by(|one, other| one.listener.cmp(&other.listener));
     guards
+}
+
+fn overload(signal: &Signal) -> OverloadFacts {
+    let load = signal.load();
+    OverloadFacts {
+        is_overloaded: signal.is_overloaded(),
+        begun: Cause::ALL.map(|cause| (cause.as_str(), signal.begun(cause))),
+        memory: load.memory,
+        memory_limit: signal.memory_limit(),
+        lag: load.lag,
+    }
 }
 
 /// Whether every worker has ticked lately.

@@ -4,6 +4,7 @@
 //! must outlive it (counts, rotations, budgets) lives in the [`Registries`] and is only referred to.
 
 mod answers;
+mod guards;
 mod members;
 mod registries;
 pub mod routes;
@@ -129,6 +130,20 @@ impl Listener {
     /// Sessions that have not ended, of all workers; a moment old for those of others.
     pub fn active(&self) -> i64 {
         self.cells.all().map(|cells| cells.active.read()).sum()
+    }
+
+    /// What it and, by their names, its routes ask of clients.
+    pub fn guards(&self) -> impl Iterator<Item = (Option<&Arc<str>>, &Guard)> {
+        let routes = match &self.routing {
+            Routing::Pool(_) => &[],
+            Routing::ByHello(routes) => routes.entries(),
+        };
+        let routes = routes.iter().filter_map(|entry| {
+            let guard = entry.guard.as_deref()?;
+            Some((Some(&entry.route.name), guard))
+        });
+        let own = self.guard.as_deref().map(|guard| (None, guard));
+        own.into_iter().chain(routes)
     }
 
     /// What comes before a ClientHello.

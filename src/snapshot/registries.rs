@@ -1,9 +1,9 @@
 //! What outlives snapshots, found again by name; and the way from a model to a snapshot.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
+use super::guards::Guards;
 use super::members::{server_names, stand};
 use super::routes::{Entry, Routes};
 use super::{Answers, Listener, ListenerId, Pool, PoolLive, Routing, Snapshot};
@@ -12,8 +12,7 @@ use crate::balance::Balancer;
 use crate::base::clock::Instant;
 use crate::config::model::{self, Model, Target};
 use crate::limits::guard::Guard;
-use crate::limits::sources::Sources;
-use crate::limits::store::{Access, Lists};
+use crate::limits::store::Lists;
 use crate::metrics;
 use crate::tls::live::{Encrypting, Settings, Terminating};
 
@@ -24,8 +23,7 @@ pub struct Registries {
     listeners: HashMap<Arc<str>, ListenerId>,
     /// Numbers are never used twice, so that a late message cannot meet the wrong listener.
     next_listener: u32,
-    /// What the sources of each listener are up to.
-    sources: HashMap<Arc<str>, Arc<Sources>>,
+    guards: Guards,
     metrics: Arc<metrics::Registry>,
     /// A configuration is in force: a backend that comes now comes beside others.
     pub(super) has_begun: bool,
@@ -48,7 +46,7 @@ impl Registries {
             pools: HashMap::new(),
             listeners: HashMap::new(),
             next_listener: 0,
-            sources: HashMap::new(),
+            guards: Guards::default(),
             metrics,
             has_begun: false,
         }
@@ -83,10 +81,15 @@ impl Registries {
                 ListenerId(next)
             });
             // Validation has seen to it that every pool exists.
-            if let Some(routing) = routing(&listener.routing, &by_name) {
+            let place = (Arc::clone(&listener.name), None);
+            let entrances = Entrances {
+                guards: &self.guards,
+                listener: &listener.name,
+                lists,
+            };
+            if let Some(routing) = routing(&listener.routing, &by_name, &entrances) {
                 let tls = tls.listener(&listener.name).cloned();
-                let access = lists.get(&listener.name).cloned();
-                let guard = self.guard(listener, access);
+                let guard = self.guards.guard(&place, &listener.limits, lists);
                 listeners.insert(id, self.listener(listener, routing, (tls, guard)));
             }
         }
@@ -120,15 +123,7 @@ impl Registries {
             self.pools
                 .insert(Arc::clone(&pool.name), Arc::clone(&pool.live));
         }
-        // Of a listener that left, too: it may come back while some of its sessions go on.
-        self.sources
-            .retain(|_, sources| Arc::strong_count(sources) > 1);
-        for listener in snapshot.listeners.values() {
-            if let Some(sources) = listener.guard.as_ref().and_then(|guard| guard.sources()) {
-                let sources = Arc::clone(sources);
-                self.sources.insert(Arc::clone(&listener.name), sources);
-            }
-        }
+        self.guards.adopt(snapshot);
         let numbered = snapshot.listeners.iter();
         self.listeners = numbered
             .map(|(id, listener)| (Arc::clone(&listener.name), *id))
@@ -155,17 +150,6 @@ impl Registries {
             tls,
             cells: self.metrics.listener(&listener.name),
         }
-    }
-
-    fn guard(&self, listener: &model::Listener, access: Option<Arc<Access>>) -> Option<Guard> {
-        Guard::new(access, &listener.limits, |prefixes| {
-            let known = self.sources.get(&listener.name);
-            let known = known.filter(|sources| sources.prefixes() == prefixes);
-            known.map_or_else(
-                || Arc::new(Sources::new((random(), random()), prefixes)),
-                Arc::clone,
-            )
-        })
     }
 
     fn pool(&self, pool: &model::Pool, answers: &Answers, tls: Option<Arc<Encrypting>>) -> Pool {
@@ -208,13 +192,27 @@ impl Registries {
     }
 }
 
-/// A number that nobody can know.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
+/// What is needed to find out what the routes of a listener ask of their clients.
+struct Entrances<'a> {
+    guards: &'a Guards,
+    listener: &'a Arc<str>,
+    lists: &'a Lists,
+}
+
+impl Entrances<'_> {
+    fn guard(&self, route: &model::Route) -> Option<Box<Guard>> {
+        let limits = &route.entrance.as_deref()?.limits;
+        let place = (Arc::clone(self.listener), Some(Arc::clone(&route.name)));
+        self.guards.guard(&place, limits, self.lists).map(Box::new)
+    }
 }
 
 /// Where a listener's sessions go; `None`: a pool is missing.
-fn routing(routing: &model::Routing, pools: &HashMap<&str, &Arc<Pool>>) -> Option<Routing> {
+fn routing(
+    routing: &model::Routing,
+    pools: &HashMap<&str, &Arc<Pool>>,
+    entrances: &Entrances<'_>,
+) -> Option<Routing> {
     let find = |name: &Arc<str>| pools.get(&**name).map(|pool| Arc::clone(pool));
     let routes = match routing {
         model::Routing::Pool(pool) => return find(pool).map(Routing::Pool),
@@ -225,8 +223,8 @@ fn routing(routing: &model::Routing, pools: &HashMap<&str, &Arc<Pool>>) -> Optio
             Target::Pass(pool) | Target::Terminate(pool) => Some(find(pool)?),
             Target::Reject => None,
         };
-        let route = route.clone();
-        Some(Entry { route, pool })
+        let (guard, route) = (entrances.guard(route), route.clone());
+        Some(Entry { route, pool, guard })
     });
     let entries = entries.collect::<Option<_>>()?;
     Some(Routing::ByHello(Box::new(Routes::new(entries, routes))))
@@ -241,6 +239,7 @@ mod tests {
         cores: 1,
         somaxconn: 4096,
         descriptors: 1 << 20,
+        memory: 8 << 30,
     };
 
     #[test]

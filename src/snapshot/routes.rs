@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Pool;
 use crate::config::model::{self, ACME_TLS, Route, StartTls};
+use crate::limits::guard::Guard;
 use crate::sni::{ClientHello, NameIndex, ja4};
 
 /// The routes of a listener.
@@ -34,6 +35,8 @@ pub struct Entry {
     pub route: Route,
     /// `None`: it refuses.
     pub pool: Option<Arc<Pool>>,
+    /// What it asks of its clients beyond what its listener asks; `None`: nothing.
+    pub guard: Option<Box<Guard>>,
 }
 
 /// What a client asks for.

@@ -5,6 +5,7 @@
 pub mod file;
 pub mod filter;
 pub mod listening;
+pub mod memory;
 pub mod pipe;
 pub mod process;
 pub mod room;

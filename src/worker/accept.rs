@@ -16,9 +16,11 @@ use super::{Pinned, Worker};
 use crate::base::address::Endpoint;
 use crate::base::clock::now;
 use crate::base::limits::ACCEPTS_PER_TURN;
+use crate::base::reason::Reason;
 use crate::base::seldom::Seldom;
 use crate::io::socket::Socket;
 use crate::limits::guard::Pass;
+use crate::limits::overload::Stance;
 use crate::snapshot::ListenerId;
 use crate::sys::socket::{accept, finish};
 
@@ -130,6 +132,8 @@ impl Accepting {
                 monoio::spawn(run_dry(gate, Rc::clone(&self.worker)));
             }
         }
+        // Who waits at a withdrawn socket is served whatever there is to do: there is no later for it.
+        self.worker.pause.look();
         for (endpoint, listener) in adoption.reassign {
             if let Some(gate) = self.gates.get(&endpoint) {
                 gate.listener.set(listener);
@@ -147,6 +151,8 @@ async fn accept_all(gate: Rc<Gate>, worker: Rc<Worker>) {
     while !gate.closed.get() || gate.holds_client() {
         if !gate.holds_client() {
             gate.socket.readable().await;
+            let may_accept = || !worker.pauses() || gate.is_withdrawn();
+            worker.pause.wait(may_accept).await;
         }
         match gate.accept_waiting(&worker) {
             Ok(ACCEPTS_PER_TURN) => worker.lane.end_turn().await,
@@ -159,7 +165,7 @@ async fn accept_all(gate: Rc<Gate>, worker: Rc<Worker>) {
             Err(_) if gate.closed.get() => {}
             Err(error) => {
                 // Workers share a unix socket: the first to find it dry closes it for all.
-                if gate.withdrawn.borrow().is_none() && seldom.is_due(now()) {
+                if !gate.is_withdrawn() && seldom.is_due(now()) {
                     tracing::error!("accept: {error}");
                 }
                 monoio::time::sleep(PAUSE).await;
@@ -270,13 +276,22 @@ impl Gate {
         let Some(listener) = snapshot.listener(self.listener.get()) else {
             return Ok(None);
         };
-        match worker.admit(&snapshot, listener, accepted.1) {
+        let verdict = if worker.signal.stance() == Stance::Reject && !self.is_withdrawn() {
+            Err(Reason::Overload)
+        } else {
+            worker.admit(&snapshot, listener, accepted.1)
+        };
+        match verdict {
             Ok(pass) => Ok(Some((accepted, pass))),
             Err(reason) => {
                 worker.turn_away(accepted, reason, (&snapshot, listener));
                 Ok(None)
             }
         }
+    }
+
+    fn is_withdrawn(&self) -> bool {
+        self.withdrawn.borrow().is_some()
     }
 
     fn holds_client(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Pinned, Worker};
@@ -10,6 +10,7 @@ use crate::base::clock::now;
 use crate::base::reason::{Reason, Side};
 use crate::config::model::Action;
 use crate::limits::guard::Pass;
+use crate::limits::overload::Stance;
 use crate::log::session::{Asked, Client as Source, Closed, Event, SessionLine};
 use crate::snapshot::Listener;
 use crate::sys::socket::{finish_gently, reset, vanish};
@@ -53,9 +54,14 @@ impl Worker {
         }
     }
 
+    /// Whether clients are left in the kernel's queue for now.
+    pub(super) fn pauses(&self) -> bool {
+        self.signal.stance() == Stance::Pause
+    }
+
     /// Counts, logs and ends the connection of a client that may not stay.
     pub(super) fn turn_away(
-        self: &Rc<Self>,
+        &self,
         (socket, client): (OwnedFd, Option<SocketAddr>),
         reason: Reason,
         (snapshot, listener): (&Pinned, &Listener),
@@ -66,8 +72,13 @@ impl Worker {
         self.log_turned_away(client, reason, (snapshot, listener));
         let guard = listener.guard.as_deref();
         let action = guard
-            .filter(|_| reason != Reason::Denied)
+            .filter(|_| !matches!(reason, Reason::Denied | Reason::Overload))
             .map_or(Action::Reset, |guard| guard.action());
+        self.act(socket, action);
+    }
+
+    /// Does to a client that is over a limit what is to be done.
+    pub(super) fn act(&self, socket: OwnedFd, action: Action) {
         match action {
             Action::Reset => reset(socket.as_fd()),
             Action::Finish => finish_gently(socket.as_fd()),
@@ -77,15 +88,15 @@ impl Worker {
     }
 
     /// Resets the client after some time; until then it costs a descriptor and a timer.
-    fn keep_waiting(self: &Rc<Self>, socket: OwnedFd, time: Duration) {
+    fn keep_waiting(&self, socket: OwnedFd, time: Duration) {
         if self.cells().tarpitted.read() >= TARPITTED_MAX || self.room() == 0 {
             return reset(socket.as_fd());
         }
         self.cells().tarpitted.inc();
-        let worker = Rc::clone(self);
+        let (metrics, index) = (Arc::clone(&self.metrics), self.index);
         monoio::spawn(async move {
             monoio::time::sleep(time).await;
-            worker.cells().tarpitted.dec();
+            metrics.worker(index).tarpitted.dec();
             reset(socket.as_fd());
         });
     }
@@ -106,6 +117,7 @@ impl Worker {
             endpoint: None,
             attempts: 0,
             queued: None,
+            held: None,
             connect: None,
             first_byte: None,
             duration: Duration::ZERO,
@@ -138,6 +150,9 @@ impl Worker {
         }
     }
 }
+
+/// What the session line says of a session that would have been slowed.
+pub(super) const OVER_BYTES: &str = "over bytes_per_source, not slowed because of `log_only`";
 
 /// What the session line says of a client that is over a limit and served all the same.
 pub(super) const fn over_text(over: Reason) -> &'static str {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::turnstile::Ticket;
 use crate::base::reason::Side;
 use crate::config::model::TlsVersion;
 use crate::forward::link::Link;
@@ -21,6 +22,8 @@ pub(super) struct Heard {
     pub(super) route: Option<Arc<str>>,
     pub(super) hello: Option<Hello>,
     pub(super) tls: Option<Agreed>,
+    /// Counts the session among its route's.
+    pub(super) ticket: Ticket,
 }
 
 /// What was agreed on with a client whose TLS ends here.

@@ -11,10 +11,12 @@ mod admit;
 mod front;
 mod heard;
 mod parting;
+mod pause;
 mod prepare;
 mod record;
 mod session;
 mod tick;
+mod turnstile;
 
 use std::cell::RefCell;
 use std::os::fd::AsFd;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use self::pause::Pause;
 use crate::base::clock::{Instant, now};
 use crate::base::random::Random;
 use crate::forward::link::Link;
@@ -31,6 +34,7 @@ use crate::io::shortage::Shortage;
 use crate::io::socket::Socket;
 use crate::io::turns::Turns;
 use crate::io::wheel::Wheel;
+use crate::limits::overload::Signal;
 use crate::log::session::{SessionIds, TcpFacts};
 use crate::log::writer::SessionLog;
 use crate::metrics::{Registry, WorkerCells};
@@ -48,6 +52,8 @@ pub struct Seat {
     /// Sessions that all workers together may have open. The process writes it when sockets come or
     /// go; a value that is a moment old does no harm, so relaxed.
     pub sessions_max: Arc<AtomicU64>,
+    /// Whether the process takes clients.
+    pub signal: Arc<Signal>,
     /// Counters of all workers.
     pub metrics: Arc<Registry>,
     /// Where session lines go.
@@ -58,6 +64,8 @@ pub struct Seat {
 struct Worker {
     index: usize,
     sessions_max: Arc<AtomicU64>,
+    signal: Arc<Signal>,
+    pause: Pause,
     metrics: Arc<Registry>,
     lane: Lane,
     sessions: RefCell<Wheel<Rc<Link>>>,
@@ -85,6 +93,8 @@ impl Worker {
             shortage: Shortage::default(),
             index: seat.index,
             sessions_max: seat.sessions_max,
+            signal: seat.signal,
+            pause: Pause::default(),
             metrics: seat.metrics,
         })
     }

@@ -69,6 +69,9 @@ pub(super) async fn prepare<'a>(
         hello,
         ..Heard::default()
     }));
+    if let Some(entry) = entry {
+        worker.let_through(link, listener, entry, record)?;
+    }
     let ends_here = entry.filter(|it| matches!(it.route.target, Target::Terminate(_)));
     let front = Front {
         link,
@@ -131,6 +134,9 @@ async fn listen<'a>(
             return Err(Reason::Denied);
         }
         *kept = guard.count(source, now())?;
+        if let Some(meter) = kept.meter.take() {
+            link.meter(*meter);
+        }
         worker.count_over(listener, kept.over);
         Ok(())
     };

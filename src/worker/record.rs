@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admit::over_text;
+use super::admit::{OVER_BYTES, over_text};
 use super::heard::Heard;
 use super::{Pinned, Worker, tcp_facts};
 use crate::backend::{Backend, Lease};
@@ -127,6 +127,7 @@ impl Worker {
             endpoint: backend.map(Backend::endpoint),
             attempts: u32::from(record.attempts),
             queued: record.queued,
+            held: link.held_for(),
             connect: record.connect,
             first_byte,
             duration: now() - record.opened,
@@ -139,7 +140,9 @@ impl Worker {
             cause: cause
                 .as_deref()
                 .or(why)
-                .or_else(|| record.pass.over.map(over_text)),
+                .or_else(|| record.pass.over.map(over_text))
+                .or_else(|| heard.and_then(|heard| heard.ticket.over()))
+                .or_else(|| link.is_over_bytes().then_some(OVER_BYTES)),
         };
         log.push(&self.line(listener, snapshot, record, Event::Close(&closed)));
     }

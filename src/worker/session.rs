@@ -59,6 +59,10 @@ pub(super) fn begin(client: Client, snapshot: Pinned, worker: &Rc<Worker>) {
     };
     let opened = now();
     let link = Rc::new(Link::new(socket, worker.limits(listener, opened), opened));
+    let mut pass = client.pass;
+    if let Some(meter) = pass.meter.take() {
+        link.meter(*meter);
+    }
     let key = worker
         .sessions
         .borrow_mut()
@@ -67,7 +71,7 @@ pub(super) fn begin(client: Client, snapshot: Pinned, worker: &Rc<Worker>) {
     let record = Record {
         id: worker.session_ids.borrow_mut().next_id(),
         client: client.address,
-        pass: client.pass,
+        pass,
         opened,
         backend: None,
         attempts: 0,
@@ -134,6 +138,7 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
     if let Some(ending) = link.end_if_lost() {
         return ending;
     }
+    link.charge_opening();
     let Some(backend) = link.backend() else {
         return Ending::ours(Reason::Internal);
     };

@@ -10,15 +10,18 @@
 
 mod accept;
 mod balance;
+mod bytes;
 mod certificates;
 mod conform;
 mod demo;
 mod encrypted;
+mod entrance;
 mod explain;
 mod faults;
 mod health;
 mod idle;
 mod observe;
+mod overload;
 mod pair;
 mod parting;
 mod protect;

@@ -237,6 +237,12 @@ impl<'a> Scene<'a> {
             let why = "the route refuses its clients".to_owned();
             return explanation.refuse(Reason::Denied, None, why);
         };
+        if let (Some(guard), Some(source)) = (&entry.guard, source)
+            && !guard.is_allowed(source)
+        {
+            let why = "the route's lists of networks do not let it in".to_owned();
+            return explanation.refuse(Reason::Denied, None, why);
+        }
         if let Target::Terminate(_) = entry.route.target
             && let Some(terminating) = &self.listener.tls
         {

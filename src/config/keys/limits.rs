@@ -12,7 +12,7 @@ pub(super) static LIMITS: Section = Section {
     title: "`limits`",
     doc: "What one source may do, and what happens to who is over a limit.",
     one_of: &[],
-    later: &["bytes_per_source"],
+    later: &[],
     keys: &[
         key(
             "per_source",
@@ -33,6 +33,12 @@ pub(super) static LIMITS: Section = Section {
             "How many of these may come at once; as many as the rate's number if left out.",
         ),
         key(
+            "bytes_per_source",
+            Kind::Text(&text::BYTE_RATE),
+            Preset::Text("off"),
+            "Bytes that one source may move, both ways together, such as \"10m/s\", or \"off\"; more is slowed.",
+        ),
+        key(
             "action",
             Kind::Text(&text::ACTION),
             Preset::Text("rst"),
@@ -42,7 +48,7 @@ pub(super) static LIMITS: Section = Section {
             "exempt",
             List(&Kind::Text(&text::NETWORK)),
             Empty,
-            "Networks to which `per_source` and `rate_per_source` do not apply.",
+            "Networks to which the limits of sources do not apply.",
         ),
         key(
             "ipv4_prefix",
@@ -60,7 +66,7 @@ pub(super) static LIMITS: Section = Section {
             "log_only",
             Flag,
             Preset::Flag(false),
-            "Count and log who is over `per_source` or `rate_per_source`, and serve it.",
+            "Count and log who is over a limit of sources, and serve it as if it were not.",
         ),
     ],
 };

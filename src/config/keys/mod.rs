@@ -6,6 +6,7 @@ mod backends;
 mod clients;
 mod health;
 mod limits;
+mod overload;
 mod process;
 mod proxy;
 mod routes;

@@ -5,6 +5,7 @@ use super::Preset::{self, Empty, Unset};
 use super::backends::POOL;
 use super::clients::LISTENER;
 use super::limits::CONNECTIONS_MAX;
+use super::overload::OVERLOAD;
 use super::{ANY, Section, key};
 use crate::config::choices;
 use crate::config::text;
@@ -49,7 +50,7 @@ static GLOBAL: Section = Section {
     title: "[global]",
     doc: "The process.",
     one_of: &[],
-    later: &["overload"],
+    later: &[],
     keys: &[
         key(
             "workers",
@@ -74,6 +75,12 @@ static GLOBAL: Section = Section {
             Number(0, CONNECTIONS_MAX),
             Preset::Number(0),
             "Connections that all listeners together may have; 0: as many as there are descriptors for.",
+        ),
+        key(
+            "overload",
+            Table(&OVERLOAD),
+            Empty,
+            "When the process takes no more clients, and how.",
         ),
         key("shutdown", Table(&SHUTDOWN), Empty, "How a stop goes."),
         key(

@@ -1,7 +1,8 @@
 //! The keys of `[[listener.route]]`.
 
-use super::Kind::{self, Flag, OneOrList};
+use super::Kind::{self, Flag, Number, OneOrList, Table};
 use super::Preset::{self, Unset};
+use super::limits::{CONNECTIONS_MAX, LIMITS};
 use super::{Section, key};
 use crate::config::text;
 
@@ -9,7 +10,7 @@ pub(super) static ROUTE: Section = Section {
     title: "[[listener.route]]",
     doc: "Where some of a listener's connections go. All conditions must hold; of several routes for one name the first whose further conditions hold is taken.",
     one_of: &[],
-    later: &["mode", "limits", "max_connections", "allow", "deny"],
+    later: &["mode"],
     keys: &[
         key(
             "name",
@@ -82,6 +83,42 @@ pub(super) static ROUTE: Section = Section {
             OneOrList(&Kind::Text(&text::PATTERN)),
             Unset,
             "Names of which the client's certificate must carry one; any that the authority vouches for if left out.",
+        ),
+        key(
+            "allow",
+            OneOrList(&Kind::Text(&text::NETWORK)),
+            Unset,
+            "Networks whose clients may take the route, as for the listener; others are refused.",
+        ),
+        key(
+            "allow_file",
+            Kind::Text(&text::FILE),
+            Unset,
+            "A file with more of them, one a line; watched and read again when it changes.",
+        ),
+        key(
+            "deny",
+            OneOrList(&Kind::Text(&text::NETWORK)),
+            Unset,
+            "Networks whose clients may not; a smaller network in `allow` may.",
+        ),
+        key(
+            "deny_file",
+            Kind::Text(&text::FILE),
+            Unset,
+            "A file with more of them, one a line; watched and read again when it changes.",
+        ),
+        key(
+            "max_connections",
+            Number(0, CONNECTIONS_MAX),
+            Unset,
+            "Connections that may take the route at a time; any number if left out or 0.",
+        ),
+        key(
+            "limits",
+            Table(&LIMITS),
+            Unset,
+            "What one source may do on the route, beside what it may on the listener.",
         ),
     ],
 };

@@ -32,7 +32,9 @@ pub struct Limits {
     pub per_source: Option<u32>,
     /// New connections of one source; `None`: as many as it likes.
     pub rate: Option<Rate>,
-    /// How many of these may come at once; at least 1.
+    /// Bytes that one source may move in a second, at least 1,024; `None`: as many as it likes.
+    pub bytes: Option<u32>,
+    /// How many new connections may come at once; at least 1.
     pub burst: u32,
     /// What happens to who is over a limit.
     pub action: Action,
@@ -44,6 +46,15 @@ pub struct Limits {
     pub ipv6_prefix: u8,
     /// What becomes of who is over a limit of sources.
     pub enforcement: Enforcement,
+}
+
+/// What a route asks of its clients beyond what its listener asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entrance {
+    /// Who may take it.
+    pub access: Access,
+    /// How many, and how often.
+    pub limits: Limits,
 }
 
 /// `listener.limits.action`
@@ -84,8 +95,22 @@ impl Access {
 }
 
 impl Limits {
+    /// None.
+    pub const NONE: Self = Self {
+        connections: None,
+        per_source: None,
+        rate: None,
+        bytes: None,
+        burst: 1,
+        action: Action::Reset,
+        exempt: Vec::new(),
+        ipv4_prefix: 32,
+        ipv6_prefix: 64,
+        enforcement: Enforcement::Reject,
+    };
+
     /// Whether sources have to be told apart.
     pub const fn counts_sources(&self) -> bool {
-        self.per_source.is_some() || self.rate.is_some()
+        self.per_source.is_some() || self.rate.is_some() || self.bytes.is_some()
     }
 }

@@ -4,6 +4,7 @@
 
 mod health;
 mod limits;
+mod overload;
 mod parting;
 mod tls;
 
@@ -15,7 +16,8 @@ use std::time::Duration;
 use crate::base::address::{Address, Endpoint};
 
 pub use health::{AllDown, BytesPattern, Exchange, Expect, Health, HttpProbe, Initial, Probe};
-pub use limits::{Access, Action, Enforcement, Limits};
+pub use limits::{Access, Action, Enforcement, Entrance, Limits};
+pub use overload::{Memory, Overload, OverloadAction, OverloadReady};
 pub use parting::{Parting, Partings};
 pub use tls::{
     ACME_TLS, Certificate, ClientAuth, ClientCa, PoolSni, PoolTls, ProxyHeader, ProxyReceive,
@@ -49,6 +51,8 @@ pub struct Global {
     pub driver: Driver,
     /// Connections that all listeners together may have; `None`: as many as there are descriptors for.
     pub connections_max: Option<u32>,
+    /// When the process takes no more clients; `None`: never.
+    pub overload: Option<Overload>,
     /// How a stop goes.
     pub shutdown: Shutdown,
     /// DNS servers to ask instead of the system's; empty: the system's.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::Entrance;
+
 use crate::base::name::NamePattern;
 
 /// The application protocol of a certificate authority's check (RFC 8737).
@@ -57,6 +59,8 @@ pub struct Route {
     pub target: Target,
     /// Names of which a client's certificate must carry one; empty: any that the CA vouches for.
     pub client_names: Vec<NamePattern>,
+    /// What it asks of its clients beyond what its listener asks; `None`: nothing.
+    pub entrance: Option<Box<Entrance>>,
 }
 
 impl PartialEq for Route {
@@ -70,6 +74,7 @@ impl PartialEq for Route {
             ja4,
             target,
             client_names,
+            entrance,
         } = self;
         *name == other.name
             && *names == other.names
@@ -78,6 +83,7 @@ impl PartialEq for Route {
             && *ja4 == other.ja4
             && *target == other.target
             && *client_names == other.client_names
+            && *entrance == other.entrance
     }
 }
 

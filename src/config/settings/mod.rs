@@ -2,6 +2,7 @@
 
 mod health;
 mod limits;
+mod overload;
 mod routes;
 
 use std::net::IpAddr;
@@ -23,7 +24,7 @@ pub(crate) type Setting = (&'static str, Option<Value>);
 
 /// `[global]`
 pub(crate) fn global(global: &Global) -> Vec<Setting> {
-    vec![
+    let mut all = vec![
         ("workers", Some(whole(global.workers))),
         ("pin", Some(global.pin.into())),
         ("driver", Some(word(&DRIVERS, &global.driver).into())),
@@ -31,10 +32,14 @@ pub(crate) fn global(global: &Global) -> Vec<Setting> {
             "max_connections",
             Some(i64::from(global.connections_max.unwrap_or(0)).into()),
         ),
+    ];
+    all.extend(overload::overload(global.overload.as_ref()));
+    all.extend([
         ("shutdown.pre_stop", Some(time(global.shutdown.pre_stop))),
         ("shutdown.drain", Some(time(global.shutdown.drain))),
         ("resolver.nameservers", Some(list(&global.nameservers))),
-    ]
+    ]);
+    all
 }
 
 /// `[admin]`

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::{Setting, list, time, time_or_off};
+use super::{Setting, limits, list, time, time_or_off};
 use crate::config::choices::{RECEIVES, SENDS, STARTTLS, TLS_VERSIONS, TLVS, word};
 use crate::config::model::{
     Certificate, ClientAuth, PoolSni, PoolTls, ProxyReceive, ProxySend, ProxyTlvs, Route, Routes,
@@ -44,7 +44,7 @@ pub(crate) fn route(route: &Route) -> Vec<Setting> {
         Target::Terminate(pool) => (Some(pool), true),
         Target::Reject => (None, false),
     };
-    vec![
+    let mut all = vec![
         ("sni", some_of(&names.sni)),
         ("no_sni", Some(names.no_sni.into())),
         ("default", Some(names.default.into())),
@@ -56,7 +56,9 @@ pub(crate) fn route(route: &Route) -> Vec<Setting> {
         ("reject", Some((route.target == Target::Reject).into())),
         ("terminate", Some(terminate.into())),
         ("client_names", some_of(&route.client_names)),
-    ]
+    ];
+    all.extend(limits::entrance(route.entrance.as_deref()));
+    all
 }
 
 fn termination(tls: &Termination) -> Vec<Setting> {

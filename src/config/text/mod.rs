@@ -1,5 +1,6 @@
 //! The kinds of text that a key can take: what is expected, and how it is read.
 
+mod load;
 mod parting;
 mod probe;
 mod wire;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use super::table::Value;
 use crate::base::address::{Address, Endpoint, HostPort};
 
+pub(crate) use load::{BYTE_RATE, LAG, MEMORY, PART, byte_rate_text, memory_text};
 pub(crate) use parting::{PARTING, parting, parting_text};
 pub(crate) use probe::{
     BYTES, EXPECTED_BYTES, HOST, METHOD, PATH, REGEX, STATUS, bytes_text, status_text,

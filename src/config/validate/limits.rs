@@ -1,11 +1,11 @@
-//! `allow`, `deny`, `max_connections` and `limits` of a listener.
+//! `allow`, `deny`, `max_connections` and `limits` of a listener or a route.
 
 use std::path::PathBuf;
 
 use super::routes::networks;
-use super::{Check, section, word};
+use super::{Check, word};
 use crate::base::address::Endpoint;
-use crate::config::model::{Access, Action, Enforcement, Limits, ProxyReceive};
+use crate::config::model::{Access, Action, Enforcement, Entrance, Limits, ProxyReceive};
 use crate::config::report::Finding;
 use crate::config::table::{Table, Value};
 use crate::config::text::action;
@@ -35,21 +35,52 @@ impl Check<'_> {
         access
     }
 
-    /// How many may connect to a listener, and how often.
+    /// What a route asks of its clients; `None`: nothing.
+    pub(super) fn entrance(&mut self, table: &Table) -> Option<Box<Entrance>> {
+        let given = |name: &&str| table.is_given(name);
+        let names = LISTS.iter().chain(&["max_connections", "limits"]);
+        let given: Vec<_> = names.copied().filter(|name| given(name)).collect();
+        if given.is_empty() {
+            return None;
+        }
+        if table.flag("reject") {
+            for name in given {
+                self.idle_setting(table, name, "the route rejects");
+            }
+            return None;
+        }
+        let (access, limits) = (self.access(table), self.limits(table));
+        let asks = !access.is_open() || limits != Limits::NONE;
+        asks.then(|| Box::new(Entrance { access, limits }))
+    }
+
+    /// How many may connect to a listener or take a route, and how often.
     pub(super) fn limits(&mut self, table: &Table) -> Limits {
-        let limits = section(table, "limits");
+        let connections = match table.entry("max_connections").map(|entry| &entry.value) {
+            Some(Value::Number(most @ 1..)) => Some(*most),
+            _ => None,
+        };
+        let Some(limits) = table.table("limits") else {
+            return Limits {
+                connections,
+                ..Limits::NONE
+            };
+        };
         let rate = match limits.entry("rate_per_source").map(|entry| &entry.value) {
             Some(Value::Rate(rate)) => Some(*rate),
             _ => None,
         };
+        let bytes = match limits.entry("bytes_per_source").map(|entry| &entry.value) {
+            Some(Value::Number(bytes)) => Some(*bytes),
+            _ => None,
+        };
         let some = |number: u32| (number > 0).then_some(number);
         let per_source = some(limits.number("per_source"));
-        let connections = some(table.number("max_connections"));
         if rate.is_none() {
             self.idle_setting(limits, "burst", "`rate_per_source` is \"off\"");
         }
-        if per_source.is_none() && rate.is_none() {
-            let why = "neither `per_source` nor `rate_per_source` is set";
+        if per_source.is_none() && rate.is_none() && bytes.is_none() {
+            let why = "no limit of sources is set";
             for name in ["exempt", "ipv4_prefix", "ipv6_prefix", "log_only"] {
                 self.idle_setting(limits, name, why);
             }
@@ -68,6 +99,7 @@ impl Check<'_> {
             connections,
             per_source,
             rate,
+            bytes,
             burst,
             action: action(word(limits, "action")).unwrap_or(Action::Reset),
             exempt: networks(limits, "exempt"),
@@ -91,11 +123,16 @@ impl Check<'_> {
         if listen.is_empty() || !all_unix || proxy_protocol.is_some() {
             return;
         }
-        for name in LISTS {
-            self.idle_setting(table, name, UNIX);
-        }
-        for name in ["per_source", "rate_per_source"] {
-            self.idle_setting(section(table, "limits"), name, UNIX);
+        for table in table.tables("route").iter().chain([table]) {
+            for name in LISTS {
+                self.idle_setting(table, name, UNIX);
+            }
+            let limits = table.table("limits");
+            for name in ["per_source", "rate_per_source", "bytes_per_source"] {
+                if let Some(limits) = limits {
+                    self.idle_setting(limits, name, UNIX);
+                }
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 mod health;
 mod limits;
 mod listener;
+mod overload;
 mod pool;
 mod proxy;
 mod routes;
@@ -95,6 +96,7 @@ impl Check<'_> {
             pin: global.flag("pin"),
             driver: meaning(&DRIVERS, word(global, "driver")),
             connections_max: Some(global.number("max_connections")).filter(|&most| most > 0),
+            overload: self.overload(global),
             shutdown: Shutdown {
                 pre_stop: shutdown.time("pre_stop"),
                 drain: shutdown.time("drain"),

@@ -112,6 +112,7 @@ impl Check<'_> {
             ja4: Vec::new(),
             target: Target::Terminate(pool),
             client_names: Vec::new(),
+            entrance: None,
         }
     }
 
@@ -135,6 +136,7 @@ impl Check<'_> {
             ja4: Vec::new(),
             target: Target::Pass(Arc::clone(pool)),
             client_names: Vec::new(),
+            entrance: None,
         };
         self.claim(&mut found.names, "route", (&route.name, entry.key));
         self.add(route, vec![(Taken::Plain, entry.key)], found);
@@ -182,6 +184,7 @@ impl Check<'_> {
         self.plain_conditions(table);
         self.client_names(around, table);
         let target = self.target(around, table);
+        let entrance = self.entrance(table);
         let (Some(name), Some(target)) = (name, target) else {
             return;
         };
@@ -199,6 +202,7 @@ impl Check<'_> {
             ja4: texts(table, "ja4"),
             target,
             client_names: patterns(table, "client_names"),
+            entrance,
         };
         self.add(route, taken, found);
     }

@@ -166,6 +166,7 @@ mod tests {
             ja4: words(ja4),
             target: Target::Reject,
             client_names: Vec::new(),
+            entrance: None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crossbeam::channel;
 
-use super::{DEADLINE, surface};
+use super::{DEADLINE, strain, surface};
 use crate::admin::socket::bind;
 use crate::admin::{Applied, Reloaded};
 use crate::base::address::Endpoint;
@@ -20,7 +20,7 @@ struct Fixture {
 
 fn start(reload: impl Fn() -> Reloaded + Send + Sync + 'static) -> Fixture {
     let (sender, _) = channel::bounded(1);
-    let control = Control::start(&[], surface(reload), sender).unwrap();
+    let control = Control::start(&[], surface(reload), strain(), sender).unwrap();
     let address = serve(&control);
     Fixture { control, address }
 }

@@ -16,8 +16,9 @@ use std::time::Duration;
 use crossbeam::channel::Receiver;
 use parking_lot::RwLock;
 
-use super::{Event, Resolved};
+use super::{Event, Resolved, Strain};
 use crate::admin::{Reloaded, Surface};
+use crate::metrics::Registry;
 
 /// Longer than anything here takes; only a test that fails waits for it.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -27,10 +28,16 @@ fn surface(reload: impl Fn() -> Reloaded + Send + Sync + 'static) -> Arc<Surface
         metrics: Box::new(|| "ringlane_up 1\n".to_owned()),
         healthy: Box::new(|| Ok(())),
         ready: AtomicBool::new(true),
+        signal: Arc::default(),
         reload: Box::new(reload),
         token: RwLock::new(None),
         source: None,
     })
+}
+
+/// What measures nothing.
+fn strain() -> Strain {
+    Strain::new(Arc::new(Registry::new(1)))
 }
 
 /// The next table; signals that other tests raise are skipped.

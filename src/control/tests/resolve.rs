@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam::channel::{self, Receiver};
 
 use super::dns::{Server, Zone};
-use super::{DEADLINE, next_answers, next_resolved, surface};
+use super::{DEADLINE, next_answers, next_resolved, strain, surface};
 use crate::admin::Reloaded;
 use crate::base::clock;
 use crate::control::{Control, Event, Wanted};
@@ -16,7 +16,7 @@ use crate::control::{Control, Event, Wanted};
 fn start(server: &Server) -> (Control, Receiver<Event>) {
     let (sender, events) = channel::bounded(64);
     let surface = surface(|| Reloaded::Busy);
-    let control = Control::start(&[server.address], surface, sender).unwrap();
+    let control = Control::start(&[server.address], surface, strain(), sender).unwrap();
     (control, events)
 }
 
@@ -189,7 +189,7 @@ fn a_table_that_finds_the_channel_full_is_sent_later() {
     server.set("db.test", Zone::Addresses(ips(&["10.0.0.1"]), 1));
     let (sender, events) = channel::bounded(1);
     let surface = surface(|| Reloaded::Busy);
-    let control = Control::start(&[server.address], surface, sender.clone()).unwrap();
+    let control = Control::start(&[server.address], surface, strain(), sender.clone()).unwrap();
     control.resolve(names(&["db.test"]), DEADLINE);
     // Another test may have filled it with a signal already.
     let _ = sender.try_send(Event::ReopenLogs);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam::channel::{self, Receiver};
 
 use super::dns::{Server, Zone};
-use super::{DEADLINE, next_resolved, surface};
+use super::{DEADLINE, next_resolved, strain, surface};
 use crate::admin::Reloaded;
 use crate::control::{Control, Event, Wanted};
 use crate::snapshot::Answers;
@@ -18,7 +18,7 @@ const NAME: &str = "_db._tcp.test";
 fn start(server: &Server) -> (Control, Receiver<Event>) {
     let (sender, events) = channel::bounded(64);
     let surface = surface(|| Reloaded::Busy);
-    let control = Control::start(&[server.address], surface, sender).unwrap();
+    let control = Control::start(&[server.address], surface, strain(), sender).unwrap();
     (control, events)
 }
 

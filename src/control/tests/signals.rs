@@ -3,7 +3,7 @@
 use crossbeam::channel::{self, Receiver, Select};
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::{DEADLINE, surface};
+use super::{DEADLINE, strain, surface};
 use crate::admin::Reloaded;
 use crate::control::{Control, Event};
 
@@ -28,7 +28,7 @@ fn queued(events: &Receiver<Event>) -> Vec<Event> {
 fn each_signal_becomes_its_event_and_a_storm_of_hangups_a_few_reloads() {
     let (sender, events) = channel::bounded(64);
     let surface = surface(|| Reloaded::Busy);
-    let control = Control::start(&[], surface, sender).unwrap();
+    let control = Control::start(&[], surface, strain(), sender).unwrap();
     for signal in [Signal::TERM, Signal::INT, Signal::TERM] {
         raise(signal);
         wait(&events, |event| matches!(event, Event::Stop));

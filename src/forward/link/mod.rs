@@ -3,6 +3,7 @@
 //! The session's own task moves the bytes; the worker's tick calls [`Link::check`] now and then, and
 //! ends what has been silent or alive for too long. Both run on one thread.
 
+pub(in crate::forward) mod metered;
 mod parting;
 mod progress;
 pub mod secured;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use self::metered::Metered;
 use self::parting::Parting;
 pub use self::parting::room;
 use self::secured::Secured;
@@ -96,6 +98,7 @@ pub struct Link {
     dialling: Cell<Option<Rc<Socket>>>,
     backend: OnceCell<Socket>,
     secured: OnceCell<Box<Secured>>,
+    metered: OnceCell<Box<Metered>>,
     limits: Limits,
     connected: Cell<Instant>,
     first_byte: Cell<Option<Instant>>,
@@ -130,6 +133,7 @@ impl Link {
             dialling: Cell::new(None),
             backend: OnceCell::new(),
             secured: OnceCell::new(),
+            metered: OnceCell::new(),
             limits,
             connected: Cell::new(opened),
             first_byte: Cell::new(None),
@@ -220,6 +224,13 @@ impl Link {
         self.ending().unwrap_or(rejected)
     }
 
+    /// Ends a session whose client's connection somebody else sees to.
+    pub fn dismiss(&self, reason: Reason) -> Ending {
+        let dismissed = Ending::ours(reason);
+        self.note(dismissed);
+        self.ending().unwrap_or(dismissed)
+    }
+
     /// Notes that the client broke before its relay began: the kernel says so only once.
     pub fn lose_client(&self, cause: Errno) {
         self.lost.set(Some(cause));
@@ -261,6 +272,10 @@ impl Link {
         }
         if now - self.connected.get() >= LONG {
             self.probe_when_silent(backend);
+        }
+        if self.is_held_back() {
+            // It is not silent: nobody listens to it.
+            self.active.set(now);
         }
         match self.next_deadline() {
             Some((due, reason)) if due <= now => {
@@ -314,7 +329,12 @@ impl Link {
         let first_byte = limits
             .first_byte
             .filter(|_| self.first_byte.get().is_none() && !self.down.finished.get())
-            .map(|limit| (self.connected.get() + limit, Reason::FirstByte));
+            .filter(|_| !self.is_held_back())
+            .map(|limit| {
+                // The backend cannot answer what was held back.
+                let held = self.held_for().unwrap_or_default();
+                (self.connected.get() + limit + held, Reason::FirstByte)
+            });
         let lifetime = limits.lifetime_end.map(|end| (end, Reason::Lifetime));
         let parting = self.due().map(|due| (due.at, due.cause.reason()));
         [Some(silence), first_byte, lifetime, parting]
@@ -326,9 +346,10 @@ impl Link {
     /// Ends both connections in an orderly way, unless that would make a cut stream look whole.
     fn expire(&self, reason: Reason, now: Instant) {
         let flowing = now - self.active.get() < FLOWING;
+        let stalled = self.up.stalled.get() || self.down.stalled.get();
         // Whoever is told to go has not been served to the end.
         let parts = self.due().is_some_and(|due| due.cause.reason() == reason);
-        let cut_short = parts || flowing || self.up.stalled.get() || self.down.stalled.get();
+        let cut_short = parts || flowing || stalled || self.is_held_back();
         if cut_short {
             return self.kill(reason);
         }
@@ -344,7 +365,7 @@ impl Link {
     /// is not read any more, nor is one whose bytes have nowhere to go.
     fn is_blind(&self) -> bool {
         let blind = |progress: &Progress| progress.finished.get() || progress.stalled.get();
-        blind(&self.up) || blind(&self.down)
+        blind(&self.up) || blind(&self.down) || self.is_held_back()
     }
 
     fn note(&self, ending: Ending) {

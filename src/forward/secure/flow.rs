@@ -2,12 +2,14 @@
 
 use std::cell::Cell;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::farewell::farewell;
 use crate::base::limits::TURN_BYTES;
 use crate::base::reason::{Reason, Side};
+use crate::forward::link::metered::Grant;
 use crate::forward::link::secured::{Shared, Unsaid};
 use crate::forward::pump::{Broken, Pump};
 use crate::io::socket::Socket;
@@ -42,6 +44,8 @@ enum Stop {
     Turn,
     /// A socket is full, and something waits for room in it.
     Stalled,
+    /// The client's source has moved what it may for now.
+    Held(Duration),
     /// The source has ended.
     End,
 }
@@ -81,6 +85,10 @@ impl<'a> Flow<'a> {
                 Stop::Stalled => {
                     Box::pin(self.make_room()).await?;
                     self.go_on()?
+                }
+                Stop::Held(wait) => {
+                    Box::pin(self.pump.hold(wait)).await?;
+                    self.turn()?
                 }
                 Stop::Dry | Stop::Turn => {
                     self.rest();
@@ -136,7 +144,13 @@ impl<'a> Flow<'a> {
         let buffer = &mut *self.pump.loan.lane.secured.borrow_mut();
         let mut moved = 0;
         while moved < TURN_BYTES {
-            let received = match receive(self.pump.from().as_fd(), buffer) {
+            let room = match self.pump.grant(buffer.len()) {
+                Grant::Bytes(room) => room,
+                Grant::Wait(wait) => return Ok(Stop::Held(wait)),
+            };
+            let received = receive(self.pump.from().as_fd(), &mut buffer[..room]);
+            self.pump.give_back(room - received.unwrap_or(0));
+            let received = match received {
                 Ok(0) => return self.stream_ended(),
                 Ok(received) => received,
                 Err(Errno::AGAIN) => return Ok(Stop::Dry),
@@ -146,7 +160,7 @@ impl<'a> Flow<'a> {
             if let Some(stop) = self.pass_on(bytes)? {
                 return Ok(stop);
             }
-            if received < buffer.len() {
+            if received < room {
                 // As in a plain relay: what came meanwhile completes the wait at once.
                 return Ok(Stop::Dry);
             }

@@ -20,6 +20,7 @@ const MACHINE: Machine = Machine {
     cores: 1,
     somaxconn: 4096,
     descriptors: 1 << 20,
+    memory: 8 << 30,
 };
 
 /// A directory of files that a configuration names, and what is made of them.

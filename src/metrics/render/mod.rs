@@ -1,5 +1,7 @@
 //! The metrics page: what each cell and each fact from elsewhere is called.
 
+mod protection;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,9 @@ use super::names::{self, OTHER, VALUES_MAX};
 use super::registry::{Registry, Row};
 use crate::base::clock::Instant;
 use crate::base::reason::Reason;
+
+pub use protection::{GuardFacts, OverloadFacts};
+use protection::{guards, overload};
 
 /// A worker that has not given a sign of life for so long counts as down.
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(1);
@@ -41,6 +46,8 @@ pub struct Scrape {
     pub lists_rejected: u64,
     /// Every listener that asks something of its clients, in the same order at each scrape.
     pub guards: Vec<GuardFacts>,
+    /// How busy the process is.
+    pub overload: OverloadFacts,
     /// The time of day, seconds since 1970.
     pub today: u64,
     /// File descriptors that the process has open.
@@ -84,19 +91,6 @@ pub struct Probed {
     pub took: Duration,
 }
 
-/// What a metrics page shows of what one listener asks of its clients.
-#[derive(Clone, Debug)]
-pub struct GuardFacts {
-    /// The listener's name.
-    pub listener: Arc<str>,
-    /// Networks in its lists.
-    pub prefixes: u64,
-    /// Sources that it counts now.
-    pub sources: u64,
-    /// Clients that it let in uncounted.
-    pub uncounted: u64,
-}
-
 /// What a metrics page shows of one certificate.
 #[derive(Clone, Debug)]
 pub struct CertificateFacts {
@@ -128,6 +122,7 @@ pub fn render(registry: &Registry, scrape: &Scrape) -> String {
     usable(&page, scrape);
     certificates(&page, scrape);
     guards(&page, scrape);
+    overload(&page, &scrape.overload);
     page.finish()
 }
 
@@ -200,8 +195,10 @@ fn listeners(page: &mut Page, rows: &[Row<ListenerCells>]) {
         let over = [
             (Reason::LimitSource.as_str(), &total.over_source),
             (Reason::LimitRate.as_str(), &total.over_rate),
+            ("limit_bytes", &total.over_bytes),
         ];
         counters(page, &names::LIMITS_LOGGED, (listener, "reason"), &over);
+        page.counter(&names::SLOWED, &[listener], total.slowed.read());
     }
     let rows = totals
         .iter()
@@ -310,31 +307,6 @@ fn certificates(page: &Page, scrape: &Scrape) {
     }
 }
 
-fn guards(page: &Page, scrape: &Scrape) {
-    let reloads = [
-        ("applied", scrape.lists_applied),
-        ("rejected", scrape.lists_rejected),
-    ];
-    for (result, count) in reloads {
-        page.counter(&names::LIST_RELOADS, &[("result", result)], count);
-    }
-    let mut sums = BTreeMap::<&str, [u64; 3]>::new();
-    for facts in &scrape.guards {
-        let name = &*facts.listener;
-        let place = if sums.len() < VALUES_MAX { name } else { OTHER };
-        let sum = sums.entry(place).or_default();
-        sum[0] += facts.prefixes;
-        sum[1] += facts.sources;
-        sum[2] += facts.uncounted;
-    }
-    for (listener, [prefixes, sources, uncounted]) in sums {
-        let labels = [("listener", listener)];
-        page.gauge(&names::ACCESS_PREFIXES, &labels, number(prefixes));
-        page.gauge(&names::LIMIT_SOURCES, &labels, number(sources));
-        page.counter(&names::LIMIT_UNCOUNTED, &labels, uncounted);
-    }
-}
-
 fn usable(page: &Page, scrape: &Scrape) {
     let mut usable = BTreeMap::<&str, u64>::new();
     let mut sums = BTreeMap::<&str, u64>::new();
@@ -411,6 +383,13 @@ mod tests {
             ],
             lists_applied: 8,
             lists_rejected: 9,
+            overload: OverloadFacts {
+                is_overloaded: true,
+                begun: [("memory", 3), ("loop_lag", 4)],
+                memory: Some(2_000),
+                memory_limit: Some(1_000),
+                lag: Some(Duration::from_millis(15)),
+            },
             guards: vec![GuardFacts {
                 listener: Arc::from("web"),
                 prefixes: 100_000,
@@ -531,6 +510,12 @@ mod tests {
             "ringlane_list_reloads_total{result=\"applied\"} 8",
             "ringlane_list_reloads_total{result=\"rejected\"} 9",
             "ringlane_access_prefixes{listener=\"web\"} 100000",
+            "ringlane_overloaded 1",
+            "ringlane_overloads_total{cause=\"memory\"} 3",
+            "ringlane_overloads_total{cause=\"loop_lag\"} 4",
+            "ringlane_overload_memory_bytes 2000",
+            "ringlane_overload_memory_threshold_bytes 1000",
+            "ringlane_overload_lag_seconds 0.015",
             "ringlane_limit_sources{listener=\"web\"} 12",
             "ringlane_limit_uncounted_total{listener=\"web\"} 3",
         ] {

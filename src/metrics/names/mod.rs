@@ -1,6 +1,13 @@
 //! Every metric that ringlane exports: its name, kind, unit and help text.
 
+mod protection;
+
 use metrics::Unit;
+
+pub use protection::{
+    ACCESS_PREFIXES, LIMIT_SOURCES, LIMIT_UNCOUNTED, LIMITS_LOGGED, LIST_RELOADS, OVERLOAD_LAG,
+    OVERLOAD_MEMORY, OVERLOAD_MEMORY_THRESHOLD, OVERLOADED, OVERLOADS, SLOWED, TARPITTED,
+};
 
 /// Distinct values of labels from the configuration that one metric may carry; what is beyond is
 /// summed under [`OTHER`].
@@ -263,48 +270,6 @@ pub const CERTIFICATE_RELOADS: Metric = counter(
     "Changed files of certificates, keys and authorities: applied, or rejected for a fault.",
 );
 
-/// `{result}`
-pub const LIST_RELOADS: Metric = counter(
-    "ringlane_list_reloads_total",
-    Unit::Count,
-    "Changed lists of networks: applied, or rejected for a fault.",
-);
-
-/// `{listener}`
-pub const ACCESS_PREFIXES: Metric = gauge(
-    "ringlane_access_prefixes",
-    Unit::Count,
-    "Networks that decide who may connect to the listener.",
-);
-
-/// `{listener}`
-pub const LIMIT_SOURCES: Metric = gauge(
-    "ringlane_limit_sources",
-    Unit::Count,
-    "Sources that the listener's limits count now: with a connection, or not yet back at their full rate.",
-);
-
-/// `{listener}`
-pub const LIMIT_UNCOUNTED: Metric = counter(
-    "ringlane_limit_uncounted_total",
-    Unit::Count,
-    "Clients that were let in uncounted because the listener's table of sources was full.",
-);
-
-/// `{listener,reason}`
-pub const LIMITS_LOGGED: Metric = counter(
-    "ringlane_limits_logged_total",
-    Unit::Count,
-    "Clients over a limit of sources that were served because log_only is set.",
-);
-
-/// `{worker}`
-pub const TARPITTED: Metric = gauge(
-    "ringlane_tarpitted",
-    Unit::Count,
-    "Rejected clients that the worker keeps waiting.",
-);
-
 /// No labels.
 pub const DESCRIPTORS: Metric = gauge(
     "ringlane_descriptors",
@@ -320,7 +285,7 @@ pub const BUILD_INFO: Metric = gauge(
 );
 
 /// Every metric.
-pub const ALL: [Metric; 37] = [
+pub const ALL: [Metric; 43] = [
     ACCEPTED,
     CONNECTIONS,
     CONNECTIONS_ACTIVE,
@@ -355,6 +320,12 @@ pub const ALL: [Metric; 37] = [
     LIMIT_SOURCES,
     LIMIT_UNCOUNTED,
     LIMITS_LOGGED,
+    SLOWED,
+    OVERLOADED,
+    OVERLOADS,
+    OVERLOAD_MEMORY,
+    OVERLOAD_MEMORY_THRESHOLD,
+    OVERLOAD_LAG,
     TARPITTED,
     DESCRIPTORS,
     BUILD_INFO,
