@@ -23,6 +23,7 @@ use crate::base::limits::{DESCRIPTORS_RESERVED, PIPE_BYTES, PIPE_BYTES_ALL};
 use crate::config::model::{self, Admin, Model};
 use crate::config::{Checked, Machine, Report};
 use crate::control::{Control, Event, Strain, Wanted};
+use crate::health;
 use crate::limits::overload::Signal;
 use crate::limits::store as lists;
 use crate::log::messages::Messages;
