@@ -62,7 +62,7 @@ fn tick() -> impl FnMut() -> u64 {
         full.now = full.now + SLOT;
         let now = full.now;
         let mut sum = 0;
-        full.wheel.advance(now, |link| {
+        full.wheel.advance(now, usize::MAX, |link| {
             sum += **link;
             now + REVISIT
         });

@@ -139,9 +139,16 @@ impl<T> Wheel<T> {
         (until < self.entries.len()).then_some(until)
     }
 
-    /// Visits every value that is due by `now`; `visit` returns when to come again.
-    pub fn advance(&mut self, now: Instant, mut visit: impl FnMut(&T) -> Instant) {
+    /// Visits values that are due by `now`, but not many more than `most`; `visit` returns when to come again.
+    /// Whether that was all: else the next call goes on.
+    pub fn advance(
+        &mut self,
+        now: Instant,
+        most: usize,
+        mut visit: impl FnMut(&T) -> Instant,
+    ) -> bool {
         let target = slot_number(now);
+        let mut left = most;
         // After a standstill longer than the wheel, once around visits all.
         self.visited = self.visited.max(target.saturating_sub(SLOTS_NUMBER));
         while self.visited < target {
@@ -149,12 +156,21 @@ impl<T> Wheel<T> {
             let slot = slot_index(self.visited);
             let mut index = std::mem::replace(&mut self.slots[slot], NONE);
             while index != NONE {
+                if left == 0 {
+                    // What is left of the slot stays where it is.
+                    self.slots[slot] = index;
+                    self.entry(index).previous = NONE;
+                    self.visited -= 1;
+                    return false;
+                }
+                left -= 1;
                 let next = self.entry(index).next;
                 let due = self.entry(index).value.as_ref().map(&mut visit);
                 self.link(index, due.unwrap_or(now));
                 index = next;
             }
         }
+        true
     }
 
     fn slot_number_for(&self, due: Instant) -> u64 {
@@ -222,6 +238,8 @@ mod tests {
     use super::*;
     use crate::base::random::Random;
 
+    const ALL: usize = usize::MAX;
+
     #[test]
     fn values_are_visited_within_a_slot_of_their_time_and_until_removed() {
         let mut random = Random::new(11);
@@ -242,7 +260,7 @@ mod tests {
                 due.borrow_mut().remove(&name);
             }
             now = now + Duration::from_millis(random.below(60));
-            wheel.advance(now, |name| {
+            let visit = |name: &u64| {
                 let mut due = due.borrow_mut();
                 let at = due[name];
                 if now < at {
@@ -255,7 +273,17 @@ mod tests {
                 let later = now + Duration::from_secs(50);
                 due.insert(*name, later);
                 later
-            });
+            };
+            // All at once, or in pieces, between which others come and go.
+            while !wheel.advance(now, 1 + usize::try_from(random.below(20)).unwrap(), visit) {
+                if random.below(2) == 0
+                    && let Some((&name, &key)) = keys.iter().next_back()
+                {
+                    assert_eq!(wheel.remove(key), Some(name));
+                    keys.remove(&name);
+                    due.borrow_mut().remove(&name);
+                }
+            }
             assert_eq!(wheel.len(), keys.len());
             let overdue = due.borrow().values().any(|&at| at + SLOT * 2 < now);
             assert!(!overdue, "step {step}");
@@ -274,7 +302,7 @@ mod tests {
         while visited.is_none() && now < due + Duration::from_secs(5) {
             now = now + Duration::from_millis(10);
             wheel.hasten(key, now + Duration::from_secs(3));
-            wheel.advance(now, |()| {
+            wheel.advance(now, ALL, |()| {
                 visited = Some(now);
                 now
             });
@@ -284,10 +312,10 @@ mod tests {
 
         wheel.hasten(key, now + Duration::from_secs(30));
         let sooner = now + Duration::from_millis(300);
-        wheel.advance(now + SLOT * 3, |()| now + Duration::from_secs(40));
+        wheel.advance(now + SLOT * 3, ALL, |()| now + Duration::from_secs(40));
         wheel.hasten(key, sooner);
         let mut visits = 0;
-        wheel.advance(sooner + SLOT * 2, |()| {
+        wheel.advance(sooner + SLOT * 2, ALL, |()| {
             visits += 1;
             now + Duration::from_secs(40)
         });
@@ -318,7 +346,7 @@ mod tests {
         let expected = (0..100).filter(|n| n % 3 != 0 && *n != 50);
         assert_eq!(seen, expected.map(|n| (n % 3, n)).collect::<Vec<_>>());
         let mut visited = Vec::new();
-        wheel.advance(soon + SLOT * 2, |value| {
+        wheel.advance(soon + SLOT * 2, ALL, |value| {
             visited.push(*value);
             late
         });
@@ -341,7 +369,7 @@ mod tests {
         }
         let mut visits = vec![0; 100];
         let now = start + Duration::from_secs(3_600);
-        wheel.advance(now, |&value| {
+        wheel.advance(now, ALL, |&value| {
             visits[usize::try_from(value).unwrap()] += 1;
             now + Duration::from_secs(60)
         });

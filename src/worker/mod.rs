@@ -118,11 +118,19 @@ impl Worker {
         self.metrics.worker(self.index)
     }
 
-    /// Ends what is due among the sessions.
-    fn check_sessions(&self, now: Instant) {
-        self.sessions
-            .borrow_mut()
-            .advance(now, |link| link.check(now));
+    /// Ends what is due among the sessions, as far as one turn goes; whether that was all.
+    fn check_sessions(&self, time: Instant) -> bool {
+        /// What others wait for at the most.
+        const TURN: Duration = Duration::from_millis(1);
+        const BETWEEN_CLOCKS: usize = 64;
+        let begun = now();
+        let mut sessions = self.sessions.borrow_mut();
+        while !sessions.advance(time, BETWEEN_CLOCKS, |link| link.check(time)) {
+            if now() - begun >= TURN {
+                return false;
+            }
+        }
+        true
     }
 }
 

@@ -37,7 +37,11 @@ pub(super) async fn run(worker: Rc<Worker>) {
         if !worker.pause.is_empty() && worker.signal.stance() != Stance::Pause {
             worker.pause.look();
         }
-        worker.check_sessions(time);
+        while !worker.check_sessions(time) {
+            // A timer's least time: those who are served do not wait for those who are looked at.
+            monoio::time::sleep(Duration::from_millis(1)).await;
+            worker.cells().beat(now());
+        }
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(TICKS_PER_FLUSH) {
             let mut log = worker.log.borrow_mut();

@@ -319,7 +319,9 @@ impl<'a> Reader<'a> {
     async fn readable(&self) -> Result<(), Refused> {
         let left = self.until - now();
         let end = || self.link.kill(Reason::SniffTimeout);
+        self.link.set_heard(true);
         ended_after(pin!(self.link.client().readable()), left, end).await;
+        self.link.set_heard(false);
         self.go_on()
     }
 

@@ -106,12 +106,16 @@ impl Attempt<'_> {
                 let soon = self.loan.lane.time.get() + BLIND_INTERVAL;
                 self.loan.sessions.borrow_mut().hasten(key, soon);
             }
+        } else {
+            self.link.set_heard(true);
         }
     }
 
     fn end(&self) {
         if self.side == Side::Backend {
             self.link.set_stalled(Direction::Up, false);
+        } else {
+            self.link.set_heard(false);
         }
     }
 
