@@ -15,6 +15,7 @@ use crate::base::address::Endpoint;
 use crate::base::clock::{Instant, now};
 use crate::base::reason::Reason;
 use crate::forward::link::{Link, room};
+use crate::forward::opening::Opening;
 use crate::io::deadline::ended_after;
 use crate::io::shortage::Shortage;
 use crate::io::socket::Socket;
@@ -41,11 +42,7 @@ pub struct Call<'a> {
     pub ask: Ask,
     /// What the client has said so far: goes to the backend together with the handshake's last
     /// segment.
-    #[expect(
-        clippy::borrowed_box,
-        reason = "a slice takes 8 bytes more of every session for its whole life"
-    )]
-    pub opening: &'a Box<[u8]>,
+    pub opening: &'a Opening,
     /// Told when there is no descriptor for a backend.
     pub shortage: &'a Shortage,
     /// Where the worker's sessions are known by their backends.
@@ -278,7 +275,7 @@ impl<'a> Dialler<'a> {
             }
             opened => opened?,
         };
-        let speaks_first = !self.call.opening.is_empty();
+        let speaks_first = !self.call.opening.bytes.is_empty();
         if speaks_first {
             // The opening acknowledges the backend's part of the handshake: one segment less, 1.5 of
             // 66 µs for a connection on loopback.
@@ -312,10 +309,10 @@ impl<'a> Dialler<'a> {
         if is_connected_to_itself(socket.as_fd(), endpoint) {
             return Err(Errno::CONNREFUSED);
         }
-        if self.call.opening.is_empty() {
+        if self.call.opening.bytes.is_empty() {
             return Ok(Some(0));
         }
-        match send(socket.as_fd(), self.call.opening) {
+        match send(socket.as_fd(), &self.call.opening.bytes) {
             Ok(sent) => {
                 // Backends that answer in small pieces wait for the first one's acknowledgement.
                 acknowledge(socket.as_fd(), Acknowledge::AtOnce);

@@ -2,6 +2,7 @@
 
 pub mod dial;
 pub mod link;
+pub mod opening;
 pub mod preface;
 pub mod relay;
 pub mod secure;

@@ -19,6 +19,7 @@ use crate::base::clock::now;
 use crate::base::reason::{Reason, Side};
 use crate::config::model::{StartTls, Target};
 use crate::forward::link::{Direction, Ending, Link};
+use crate::forward::opening::Opening;
 use crate::forward::preface::{self, Preface, SSL_REQUEST};
 use crate::forward::relay::{Loan, relay};
 use crate::forward::secure::{self, handshake, relay_secured};
@@ -29,13 +30,6 @@ use crate::snapshot::{Listener, Pool, Routing};
 use crate::sys::socket::{receive, send};
 use crate::tls::live::Encrypting;
 use crate::tls::seam::Session;
-
-/// What a backend gets first.
-pub(super) struct Opening {
-    pub(super) bytes: Box<[u8]>,
-    /// So many of the bytes, from the first on, are not the client's.
-    pub(super) ours: usize,
-}
 
 /// A wait for the client that was begun and has to end by itself.
 pub(super) type Waiting<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::prepare::{Opening, prepare, relay_prepared, say};
+use super::prepare::{prepare, relay_prepared, say};
 use super::record::Record;
 use super::{Pinned, Worker};
 use crate::balance::Ask;
@@ -17,6 +17,7 @@ use crate::base::limits::OPENING_BYTES;
 use crate::base::reason::Reason;
 use crate::forward::dial::{Call, Dialled, dial};
 use crate::forward::link::{BLIND_INTERVAL, Direction, Ending, Limits, Link};
+use crate::forward::opening::Opening;
 use crate::forward::relay::{Loan, relay};
 use crate::io::socket::Socket;
 use crate::io::unwind::caught;
@@ -167,7 +168,7 @@ pub(super) async fn find_backend(
         pool,
         cells: pool.cells.worker(worker.index),
         ask,
-        opening: &opening.bytes,
+        opening,
         shortage: &worker.shortage,
         sessions: &worker.sessions,
     };

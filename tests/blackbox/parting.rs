@@ -1,7 +1,7 @@
 //! What becomes of the sessions that a backend already has when it goes down, leaves or is drained.
 
 use std::io::{ErrorKind, Read};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -210,6 +210,33 @@ fn sessions_of_a_backend_that_goes_down_are_reset_whatever_snapshot_opened_them(
     let begun = Instant::now();
     only_a_ends(&ringlane, &mut clients, "backend_down");
     assert!(begun.elapsed() < LATE, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn sessions_do_not_wait_for_a_reload_that_waits_for_names() {
+    let stage = Stage::new();
+    let (mut a, _b, pool) = probed("on_down = \"reset\"");
+    let ringlane = Ringlane::start(&stage.with(&pool));
+    let clients = stage.clients(2);
+    // Never answers, so that the reload takes two seconds.
+    let silent = UdpSocket::bind((loopback(), 0)).unwrap();
+    let slow = format!(
+        "{}[pool.q]\nbackends = [\"absent.test:80\"]\n\
+         [global.resolver]\nnameservers = [\"{}\"]\n",
+        stage.with(&pool),
+        silent.local_addr().unwrap()
+    );
+    thread::scope(|scope| {
+        let reload = scope.spawn(|| ringlane.reload(&slow));
+        // Somebody is asked for the name.
+        silent.set_read_timeout(Some(PATIENCE)).unwrap();
+        silent.recv(&mut [0; 512]).unwrap();
+        a.goes_down();
+        let mut of_a = clients.iter().filter(|it| it.backend() == "a");
+        assert!(of_a.all(Client::is_reset));
+        assert!(!reload.is_finished());
+        applied(&reload.join().unwrap());
+    });
 }
 
 #[test]

@@ -21,8 +21,8 @@ pub(super) struct Parting {
     cut: Cell<bool>,
 }
 
-/// What the end of one session takes of a worker's time, so that others have theirs while many end.
-const EACH: Duration = Duration::from_micros(25);
+/// Twice what the end of one session takes of a worker's time, so that others have theirs while many end.
+const EACH: Duration = Duration::from_micros(50);
 
 /// The least time over which the sessions of a worker with so many end that are told to go together.
 pub fn room(sessions: usize) -> Duration {
