@@ -110,7 +110,7 @@
 //!   `handshake_rate` is set, and of sessions with backends, where whoever would wait goes without; and around the
 //!   keys that seal a TLS session's records, which nobody else ever asks for. No atomic that
 //!   two workers write except the facts of a backend, a pool's rotation, trickle and retry budget, the sources of a
-//!   listener that limits them, and, once per buffer, the session log's queue.
+//!   listener or route that limits them, the number of sessions of a route that limits it, and, once per buffer, the session log's queue.
 //! - **No session edits its snapshot,** and none sees two of them.
 //! - **A rejected configuration changes nothing:** building a snapshot and binding sockets touch no live
 //!   state, and after the first change nothing can be refused.
