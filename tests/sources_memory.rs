@@ -139,7 +139,7 @@ fn assert_is_exact(threads: &[Filled], uncounted: u64) {
     assert_eq!(held, (SOURCES * PER_SOURCE + above) as usize);
 }
 
-/// Ten times as many sources as there is room for, each with one connection that is soon over: those above their
+/// More sources than there is room for, each with one connection that is soon over: those above their
 /// rate are kept, and the rest is let in.
 fn flood_of_rates() {
     let region = Region::new(ALLOCATOR);
@@ -151,14 +151,14 @@ fn flood_of_rates() {
         ..Limits::NONE
     });
     let mut refused = 0;
-    for number in 0..10 * SOURCES {
+    for number in 0..3 * SOURCES {
         refused += u32::from(guard.count(client(number), START).is_err());
     }
     assert_eq!(refused, 0, "nobody came twice");
     let sources = guard.sources().unwrap();
     let known = sources.known(START);
     assert!(known >= u64::from(SOURCES), "{known}");
-    assert_eq!(known + sources.uncounted(), u64::from(10 * SOURCES));
+    assert_eq!(known + sources.uncounted(), u64::from(3 * SOURCES));
     assert!(allocated(&region) <= BYTES_MAX, "{}", allocated(&region));
     // The first million are known, whatever came after them.
     for number in (0..SOURCES).step_by(101) {

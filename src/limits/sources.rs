@@ -32,7 +32,7 @@ const COUNT_BITS: u32 = 20;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 
 /// How often a source is looked for again that another worker has just made room for, or moved.
-const TRIES: usize = 4;
+const TRIES: usize = 32;
 
 /// The sources of one listener.
 ///
@@ -232,14 +232,15 @@ impl Sources {
             let free = both.map(|bucket| self.free(number, bucket, now));
             let emptier = usize::from(free[1] > free[0]);
             for bucket in [both[emptier], both[1 - emptier]] {
-                let mut ways = 0..WAYS;
-                if let Some(way) =
-                    ways.find(|&way| self.is_free(Place::new(number, bucket, way), now))
-                {
+                // What a word holds is read before its times: whoever takes it meanwhile changes it.
+                let found = (0..WAYS).find_map(|way| {
                     let seen = part[bucket].words[way].load(Ordering::Acquire);
-                    if seen & COUNT_MASK == 0 {
-                        return Some((Place::new(number, bucket, way), seen));
-                    }
+                    let place = Place::new(number, bucket, way);
+                    let is_free = seen & COUNT_MASK == 0 && self.is_free(place, now);
+                    is_free.then_some((place, seen))
+                });
+                if found.is_some() {
+                    return found;
                 }
             }
         }
