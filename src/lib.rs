@@ -111,7 +111,7 @@
 //!   keys that seal a TLS session's records, which nobody else ever asks for; and around the orders of a backend that
 //!   has some, once for each connect. No atomic that
 //!   two workers write except the facts of a backend, a pool's rotation, trickle and retry budget, the sources of a
-//!   listener that limits them, and, once per buffer, the session log's queue.
+//!   listener or route that limits them, the number of sessions of a route that limits it, and, once per buffer, the session log's queue.
 //! - **No session edits its snapshot,** and none sees two of them.
 //! - **A rejected configuration changes nothing:** building a snapshot and binding sockets touch no live
 //!   state, and after the first change nothing can be refused.

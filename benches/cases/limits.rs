@@ -7,7 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use ringlane::base::clock::Instant;
 use ringlane::base::random::Random;
-use ringlane::config::model::Rate;
+use ringlane::config::model::{Enforcement, Rate};
+use ringlane::limits::bytes::{BytePace, Meter};
 use ringlane::limits::networks::{Networks, Others};
 use ringlane::limits::sources::{Pace, Sources};
 
@@ -24,6 +25,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("limits/networks_v6/100000", || networks(v6)),
         Case::new("limits/sources/10000", || sources(10_000)),
         Case::new("limits/sources/1000000", || sources(1_000_000)),
+        Case::new("limits/bytes/10000", || bytes(10_000)),
     ]
 }
 
@@ -71,5 +73,25 @@ fn sources(count: u32) -> impl FnMut() -> bool {
         let number = u32::try_from(number).unwrap_or(0);
         let begun = sources.begin(client(number), now);
         begun.is_some_and(|(permit, before)| permit.is_within(pace, now) && before < 100)
+    }
+}
+
+/// A read of a session whose source is limited in bytes: what it may read is taken, and half of it given back.
+fn bytes(count: u32) -> impl FnMut() -> usize {
+    const READ: usize = 32 << 10;
+    let sources = Arc::new(Sources::new((1, 2), (32, 64)));
+    let mut now = Instant::from_millis(1_000);
+    let client = |number: u32| IpAddr::from(Ipv4Addr::from_bits(number));
+    let meters: Vec<_> = (0..count)
+        .filter_map(|number| sources.begin(client(number), now))
+        .map(|(permit, _)| Meter::new(permit, BytePace::new(1 << 30), Enforcement::Reject))
+        .collect();
+    let mut random = seeded();
+    move || {
+        now = now + Duration::from_micros(1);
+        let meter = &meters[place_below(&mut random, meters.len())];
+        let taken = meter.take(READ, now).unwrap_or(0);
+        meter.give_back(taken / 2);
+        taken
     }
 }

@@ -32,7 +32,7 @@ const COUNT_BITS: u32 = 20;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 
 /// How often a source is looked for again that another worker has just made room for, or moved.
-const TRIES: usize = 4;
+const TRIES: usize = 32;
 
 /// The sources of one listener.
 ///
@@ -194,7 +194,11 @@ impl Sources {
             {
                 return Some((place, 0));
             }
-            word.fetch_sub(1, Ordering::Release);
+            // Nobody must find the source here any more, or it would have two counts.
+            let left = word.compare_exchange(ours, 0, Ordering::SeqCst, Ordering::Relaxed);
+            if left.is_err() {
+                word.fetch_sub(1, Ordering::Release);
+            }
         }
         None
     }
@@ -228,14 +232,15 @@ impl Sources {
             let free = both.map(|bucket| self.free(number, bucket, now));
             let emptier = usize::from(free[1] > free[0]);
             for bucket in [both[emptier], both[1 - emptier]] {
-                let mut ways = 0..WAYS;
-                if let Some(way) =
-                    ways.find(|&way| self.is_free(Place::new(number, bucket, way), now))
-                {
+                // What a word holds is read before its times: whoever takes it meanwhile changes it.
+                let found = (0..WAYS).find_map(|way| {
                     let seen = part[bucket].words[way].load(Ordering::Acquire);
-                    if seen & COUNT_MASK == 0 {
-                        return Some((Place::new(number, bucket, way), seen));
-                    }
+                    let place = Place::new(number, bucket, way);
+                    let is_free = seen & COUNT_MASK == 0 && self.is_free(place, now);
+                    is_free.then_some((place, seen))
+                });
+                if found.is_some() {
+                    return found;
                 }
             }
         }
@@ -356,6 +361,25 @@ mod tests {
     fn pace(count: u32, burst: u32) -> Pace {
         let per = Duration::from_secs(1);
         Pace::new(Rate { count, per }, burst)
+    }
+
+    /// Whoever can find addresses that share a bucket can fill it; under keys that he does not know they do not.
+    #[test]
+    fn addresses_that_meet_under_one_key_do_not_under_another() {
+        const BUCKET: usize = 7;
+        let (known, unknown) = (sources(), Sources::new((7, 8), (32, 64)));
+        let buckets = PARTS[0] - 1;
+        let crowd: Vec<IpAddr> = (0..200_000)
+            .map(|number| Ipv4Addr::from_bits(number).into())
+            .filter(|&client| known.name(client).buckets[0] & buckets == BUCKET)
+            .collect();
+        assert!(crowd.len() > 300, "{}", crowd.len());
+        let mut met = vec![0; PARTS[0]];
+        for client in &crowd {
+            met[unknown.name(*client).buckets[0] & buckets] += 1;
+            assert_ne!(known.name(*client).tag, unknown.name(*client).tag);
+        }
+        assert!(met.iter().all(|&met| met < 12), "{met:?}");
     }
 
     #[test]

@@ -403,7 +403,7 @@ mod tests {
                 r#""event":"close","session":"000100000000002a","listener":"postgres","#,
                 r#""client":"192.0.2.9:40000","worker":1,"snapshot":12,"pool":"main pool","#,
                 r#""backend":"db-1","endpoint":"10.0.0.7:5432","attempts":2,"queue_ms":1.500,"connect_ms":0.345,"#,
-                r#""first_byte_ms":1.234,"duration_ms":61500.000,"bytes_up":1024,"bytes_down":7,"#,
+                r#""first_byte_ms":1.234,"held_ms":2.500,"duration_ms":61500.000,"bytes_up":1024,"bytes_down":7,"#,
                 r#""client_rtt_ms":0.081,"client_retransmits":3,"backend_rtt_ms":12.000,"#,
                 r#""backend_retransmits":0,"reason":"client_reset","side":"client","#,
                 r#""cause":"recv: connection reset by peer"}"#,
@@ -423,7 +423,7 @@ mod tests {
                 "open_time=2026-01-02T03:03:04.178Z close_time=2026-01-02T03:04:05.678Z ",
                 "event=close session=000100000000002a listener=postgres client=192.0.2.9:40000 ",
                 "worker=1 snapshot=12 pool=\"main pool\" backend=db-1 endpoint=10.0.0.7:5432 ",
-                "attempts=2 queue_ms=1.500 connect_ms=0.345 first_byte_ms=1.234 duration_ms=61500.000 ",
+                "attempts=2 queue_ms=1.500 connect_ms=0.345 first_byte_ms=1.234 held_ms=2.500 duration_ms=61500.000 ",
                 "bytes_up=1024 bytes_down=7 client_rtt_ms=0.081 client_retransmits=3 ",
                 "backend_rtt_ms=12.000 backend_retransmits=0 reason=client_reset side=client ",
                 "cause=\"recv: connection reset by peer\"\n"
@@ -458,6 +458,7 @@ mod tests {
             endpoint: None,
             connect: None,
             first_byte: None,
+            held: None,
             client_tcp: None,
             backend_tcp: None,
             cause: None,
@@ -471,6 +472,7 @@ mod tests {
             "endpoint",
             "connect_ms",
             "first_byte_ms",
+            "held_ms",
             "cause",
         ] {
             assert!(!keys.contains(&&absent.to_owned()), "{absent} in {text}");

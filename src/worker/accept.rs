@@ -270,16 +270,21 @@ impl Gate {
         if let Some(held) = self.held.borrow_mut().take() {
             return Ok(Some(held));
         }
+        let stance = match worker.signal.stance() {
+            // Who waits at a withdrawn socket is served all the same.
+            _ if self.is_withdrawn() => Stance::Accept,
+            Stance::Pause => return Err(Errno::AGAIN),
+            stance => stance,
+        };
         let accepted = accept(self.socket.as_fd())?;
         let snapshot = self.snapshot(worker);
         // Snapshot and sockets change together, so the listener is there.
         let Some(listener) = snapshot.listener(self.listener.get()) else {
             return Ok(None);
         };
-        let verdict = if worker.signal.stance() == Stance::Reject && !self.is_withdrawn() {
-            Err(Reason::Overload)
-        } else {
-            worker.admit(&snapshot, listener, accepted.1)
+        let verdict = match stance {
+            Stance::Reject => Err(Reason::Overload),
+            _ => worker.admit(&snapshot, listener, accepted.1),
         };
         match verdict {
             Ok(pass) => Ok(Some((accepted, pass))),
