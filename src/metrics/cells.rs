@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn blocks_are_as_small_as_documented() {
-        assert_eq!(size_of::<ListenerCells>(), 592);
+        assert_eq!(size_of::<ListenerCells>(), 608);
         assert_eq!(size_of::<CachePadded<ListenerCells>>(), 640);
         assert_eq!(size_of::<PoolCells>(), 592);
         assert_eq!(size_of::<CachePadded<PoolCells>>(), 640);
