@@ -99,7 +99,9 @@ impl Watch {
         }
         let load = Load {
             memory,
-            lag: settings.loop_lag.and_then(|_| self.lags.see(self.ticks())),
+            lag: settings
+                .loop_lag
+                .and_then(|_| self.lags.see(&self.ticks(), now())),
         };
         let limit = Load {
             memory: memory_limit,
@@ -136,8 +138,7 @@ impl Watch {
         // One that has not begun to tick says nothing yet.
         let begun = |last: Instant| last != Instant::ZERO;
         let ticks = workers.map(|cells| Ticks {
-            count: cells.ticks.read(),
-            late: Duration::from_nanos(cells.late_nanos.read()),
+            weighed: cells.lag.read(),
             overdue: if begun(cells.last()) {
                 (time - cells.last()).saturating_sub(SLOT)
             } else {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::base::clock::Instant;
 use crate::config::model::{OverloadAction, OverloadReady};
+use crate::io::wheel::SLOT;
 
 /// How often there are measurements.
 pub const INTERVAL: Duration = Duration::from_millis(250);
@@ -16,8 +17,8 @@ pub const INTERVAL: Duration = Duration::from_millis(250);
 /// How long a state lasts at least.
 const LEAST: Duration = Duration::from_secs(1);
 
-/// So many measurements ago is when the average lag begins: a second.
-const WINDOW: usize = 4;
+/// The time that the average lag is of, at least.
+const WINDOW: Duration = Duration::from_secs(1);
 
 /// What made it too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +67,8 @@ pub struct Overload {
 /// What one worker says of its ticks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ticks {
-    /// How many there were.
-    pub count: u64,
-    /// How late they were, together.
-    pub late: Duration,
+    /// The sum of what [`weighed`] gives for each that has come.
+    pub weighed: u64,
     /// How late the next one is by now.
     pub overdue: Duration,
 }
@@ -77,7 +76,8 @@ pub struct Ticks {
 /// How late workers were during the last second.
 #[derive(Debug, Default)]
 pub struct Lags {
-    seen: VecDeque<Vec<Ticks>>,
+    /// When there was a look, and what each worker had summed up by then.
+    seen: VecDeque<(Instant, Vec<u64>)>,
 }
 
 /// What becomes of a new client.
@@ -150,33 +150,32 @@ impl Thresholds {
     }
 }
 
-impl Lags {
-    /// The lag of the slowest of these workers, on average over the ticks of the last second and the one that
-    /// is due; `None`: the first look.
-    pub fn see(&mut self, workers: Vec<Ticks>) -> Option<Duration> {
-        let before = self.seen.front();
-        let lag = before.map(|before| {
-            let pairs = before.iter().zip(&workers);
-            let lags = pairs.map(|(before, now)| now.lag_since(before));
-            lags.max().unwrap_or_default()
-        });
-        self.seen.push_back(workers);
-        if self.seen.len() > WINDOW {
-            self.seen.pop_front();
-        }
-        lag
-    }
+/// What a tick that is so late adds to the sum: its delay by its length, since so many clients meet it. In
+/// square microseconds.
+pub fn weighed(late: Duration) -> u64 {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    // No more of it lies within the window.
+    micros(late).saturating_mul(micros((late + SLOT).min(WINDOW)))
 }
 
-impl Ticks {
-    fn lag_since(&self, before: &Self) -> Duration {
-        let late = self.late.saturating_sub(before.late) + self.overdue;
-        let due = u64::from(!self.overdue.is_zero());
-        let count = self.count.saturating_sub(before.count) + due;
-        u32::try_from(count)
-            .ok()
-            .and_then(|count| late.checked_div(count))
-            .unwrap_or_default()
+impl Lags {
+    /// The lag of the slowest of these workers that a client met on average over the last second, the tick that
+    /// is due included; `None`: there was no look so long ago.
+    pub fn see(&mut self, workers: &[Ticks], now: Instant) -> Option<Duration> {
+        let sums = workers.iter().map(|ticks| ticks.weighed).collect();
+        self.seen.push_back((now, sums));
+        let is_old = |(at, _): &(Instant, _)| now - *at >= WINDOW;
+        while self.seen.get(1).is_some_and(is_old) {
+            self.seen.pop_front();
+        }
+        let (from, before) = self.seen.front().filter(|first| is_old(first))?;
+        let micros = u64::try_from((now - *from).as_micros()).unwrap_or(u64::MAX);
+        let lags = before.iter().zip(workers).map(|(before, ticks)| {
+            let sum = ticks.weighed.wrapping_sub(*before);
+            let sum = sum.saturating_add(weighed(ticks.overdue));
+            Duration::from_micros(sum / micros.max(1))
+        });
+        lags.max()
     }
 }
 
@@ -376,42 +375,90 @@ mod tests {
         );
     }
 
-    fn ticks(count: u64, late: u64, overdue: u64) -> Ticks {
-        Ticks {
-            count,
-            late: Duration::from_millis(late),
-            overdue: Duration::from_millis(overdue),
+    fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// Looks four times a second at workers whose ticks are all so late; the lag after `looks`.
+    fn steady(late: &[u64], looks: u64) -> Option<Duration> {
+        let mut lags = Lags::default();
+        let mut lag = None;
+        for look in 0..looks {
+            let workers: Vec<_> = late
+                .iter()
+                .map(|&late| {
+                    let ticks = 250 * look / (25 + late);
+                    Ticks {
+                        weighed: weighed(millis(late)) * ticks,
+                        overdue: Duration::ZERO,
+                    }
+                })
+                .collect();
+            lag = lags.see(&workers, at(250 * look));
         }
+        lag
     }
 
     #[test]
-    fn the_lag_is_the_slowest_worker_s_average_over_a_second() {
+    fn the_lag_is_the_slowest_worker_s_over_a_second() {
+        assert_eq!(steady(&[5, 75], 4), None);
+        assert_eq!(steady(&[5, 75], 5), Some(millis(75)));
+        assert_eq!(steady(&[0, 0], 40), Some(Duration::ZERO));
+        assert_eq!(steady(&[225, 0], 41), Some(millis(225)));
+    }
+
+    #[test]
+    fn one_long_tick_counts_as_long_as_clients_met_it() {
         let mut lags = Lags::default();
-        assert_eq!(lags.see(vec![ticks(0, 0, 0), ticks(0, 0, 0)]), None);
-        let seen = lags.see(vec![ticks(10, 10, 0), ticks(5, 100, 0)]);
-        assert_eq!(seen, Some(Duration::from_millis(20)));
-        for step in 2..=4 {
-            lags.see(vec![
-                ticks(10 * step, 10 * step, 0),
-                ticks(5 + 10 * step, 100, 0),
-            ]);
-        }
-        // The second in which one was late is over.
-        let seen = lags.see(vec![ticks(50, 50, 0), ticks(55, 100, 0)]);
-        assert_eq!(seen, Some(Duration::from_millis(1)));
+        let mut see = |look: u64, weighed| {
+            let ticks = Ticks {
+                weighed,
+                overdue: Duration::ZERO,
+            };
+            lags.see(&[ticks], at(250 * look))
+        };
+        (0..4).for_each(|look| assert_eq!(see(look, 0), None));
+        // 400 ms of a second, 375 ms late.
+        let late = weighed(millis(375));
+        assert_eq!(see(4, late), Some(millis(150)));
+        assert_eq!(see(7, late), Some(millis(150)));
+        // The second in which it was is over.
+        assert_eq!(see(8, late), Some(Duration::ZERO));
     }
 
     #[test]
     fn a_worker_that_stands_still_is_later_with_every_look() {
         let mut lags = Lags::default();
-        for step in 0..8 {
-            lags.see(vec![ticks(10 * step, 0, 0)]);
-        }
+        let mut see = |look: u64, overdue| {
+            let ticks = Ticks {
+                weighed: 0,
+                overdue: millis(overdue),
+            };
+            lags.see(&[ticks], at(250 * look))
+        };
+        (0..8).for_each(|look| assert!(see(look, 0).unwrap_or_default().is_zero()));
         let stuck: Vec<_> = (1..=8)
-            .map(|step| lags.see(vec![ticks(70, 0, 250 * step)]).unwrap())
+            .map(|look| see(7 + look, 250 * look - 25).unwrap())
             .collect();
         assert!(stuck.is_sorted());
-        assert_eq!(stuck.last(), Some(&Duration::from_secs(2)));
+        assert!(stuck[3] >= millis(900), "{stuck:?}");
+        assert!(stuck[7] >= millis(1_900), "{stuck:?}");
+    }
+
+    /// A process that was stopped looks late itself, and finds its workers late by as much.
+    #[test]
+    fn a_look_that_is_late_finds_the_workers_late() {
+        let mut lags = Lags::default();
+        for look in 0..5 {
+            let lag = lags.see(&[Ticks::default()], at(250 * look));
+            assert!(lag.unwrap_or_default().is_zero());
+        }
+        let stopped = Ticks {
+            weighed: 0,
+            overdue: millis(775),
+        };
+        let lag = lags.see(&[stopped], at(1_000 + 800)).unwrap();
+        assert!(lag >= millis(500), "{lag:?}");
     }
 
     #[test]

@@ -89,10 +89,8 @@ pub struct WorkerCells {
     pub panics: Counter,
     /// Times that a direction wanted a pipe to splice through and had to go on copying.
     pub pipes_refused: Counter,
-    /// Ticks of its clock.
-    pub ticks: Counter,
-    /// How late they came, together, nanoseconds.
-    pub late_nanos: Counter,
+    /// How late its clock ticked: the sum of each tick's delay times its length, square microseconds.
+    pub lag: Counter,
     heartbeat: AtomicU64,
 }
 

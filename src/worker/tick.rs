@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Worker;
 use crate::base::clock::now;
 use crate::io::wheel::SLOT;
-use crate::limits::overload::Stance;
+use crate::limits::overload::{Stance, weighed};
 
 /// Ticks between two looks at the session log: a line reaches its writer within 100 ms.
 const TICKS_PER_FLUSH: u32 = 4;
@@ -29,10 +29,7 @@ pub(super) async fn run(worker: Rc<Worker>) {
         }
         let late = (time - last).saturating_sub(SLOT);
         let cells = worker.cells();
-        cells.ticks.inc();
-        cells
-            .late_nanos
-            .add(u64::try_from(late.as_nanos()).unwrap_or(u64::MAX));
+        cells.lag.add(weighed(late));
         cells.beat(time);
         if !worker.pause.is_empty() && worker.signal.stance() != Stance::Pause {
             worker.pause.look();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::peer::bytes_at;
+use crate::support::tls::{Authority, Caller, Talk, terminating};
 use crate::support::{Echo, PATIENCE, Ringlane, address, eventually};
 
 fn configuration(front: SocketAddr, settings: &str, echo: &Echo) -> String {
@@ -194,4 +195,33 @@ fn a_reload_changes_what_new_sessions_may_move() {
     assert_eq!(slowed(&ringlane), 1.0);
     before.write_all(b"ping").unwrap();
     before.read_exact(&mut [0; 4]).unwrap();
+}
+
+/// What was said in TLS comes back whole, with the end that is due, at the rate of what went over the wire.
+#[test]
+fn a_session_whose_tls_ends_here_is_slowed_alike() {
+    let (front, echo) = (address(), Echo::start());
+    let authority = Authority::new();
+    let identity = authority.issue("web", &["a.example"]);
+    let settings = "pool = \"back\"\nlimits = { bytes_per_source = \"512k/s\" }\nrelay = \"auto\"";
+    let ringlane = Ringlane::start(&terminating(front, &[&identity], settings, echo.address));
+    let config = Caller::new(&authority).config();
+    let mut talk = Talk::to(front, &config, "a.example").unwrap();
+    let begun = Instant::now();
+    for round in 0..12 {
+        let bytes = &bytes_at(0, round * 50_003)[..65_536];
+        talk.say(bytes).unwrap();
+        assert!(talk.hear(bytes.len()).unwrap() == bytes);
+    }
+    // 1.5 MiB, of which a second's worth may come at once.
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(1_900), "{took:?}");
+    talk.finish();
+    assert!(talk.hear_all().unwrap().is_empty());
+    let slowed = ringlane.metric("ringlane_slowed_total{listener=\"tls\"}");
+    assert_eq!(slowed, Some(1.0));
+    let lines = ringlane.session_lines(1);
+    assert_eq!(lines[0]["reason"], "eof", "{lines:?}");
+    assert_eq!(lines[0]["bytes_up"], 12 * 65_536, "{lines:?}");
+    assert!(lines[0]["held_ms"].as_f64().unwrap() > 0.0, "{lines:?}");
 }

@@ -59,7 +59,20 @@ fn reload(ringlane: &Ringlane, configuration: &str) {
 
 #[test]
 fn who_comes_while_accepting_pauses_waits_and_is_served_afterwards() {
+    pause_and_resume("auto");
+}
+
+#[test]
+fn accepting_pauses_on_epoll_too() {
+    pause_and_resume("epoll");
+}
+
+fn pause_and_resume(driver: &str) {
     let (front, echo) = (address(), Echo::start());
+    let configuration = |overload: &str, fronts: &[SocketAddr], echo: &Echo| {
+        let workers = format!("workers = 2\ndriver = \"{driver}\"");
+        configuration(overload, fronts, echo).replace("workers = 2", &workers)
+    };
     let off = configuration("", &[front], &echo);
     let ringlane = Ringlane::start(&off);
     let mut before: Vec<_> = (0..10).map(|_| connect(front)).collect();
