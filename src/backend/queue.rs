@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::{Backend, Lease};
+use super::{Backend, Lease, Slot};
 use crate::sys::wake::Wake;
 
 /// The line of one pool; kept over reloads and shared by all workers.
@@ -78,9 +78,9 @@ impl Queue {
         let _before = mem::replace(&mut self.line.lock().members, members);
     }
 
-    /// Gives a slot of `backend` that its holder no longer needs to whoever has waited longest; `false`:
-    /// nobody takes it.
-    pub(super) fn hand_over(&self, backend: &Arc<Backend>) -> bool {
+    /// Gives a slot of `backend` that its holder no longer needs to whoever has waited longest, with that of
+    /// the pool; `false`: nobody takes it.
+    pub(super) fn hand_over(&self, backend: &Arc<Backend>, slot: &mut Option<Slot>) -> bool {
         if self.waiting() == 0 {
             return false;
         }
@@ -88,14 +88,27 @@ impl Queue {
         if !line.has(backend) || !line.is_worth_trying(backend) {
             return false;
         }
-        self.grant(&mut line, || Lease(Arc::clone(backend)))
+        self.grant(&mut line, || {
+            let mut lease = Lease::of(backend);
+            lease.set_slot(slot.take());
+            lease
+        })
     }
 
-    /// Gives the free slots of `backend` to those who wait.
+    /// Gives the free slots of `backend` to those who wait, if they should try it.
     pub(super) fn serve(&self, backend: &Arc<Backend>) {
+        self.serve_where(backend, |line| line.is_worth_trying(backend));
+    }
+
+    /// The same for one that has come back: its failures are of before.
+    pub(super) fn serve_at_last(&self, backend: &Arc<Backend>) {
+        self.serve_where(backend, |_| is_usable(backend));
+    }
+
+    fn serve_where(&self, backend: &Arc<Backend>, is_fit: impl Fn(&Line) -> bool) {
         while self.waiting() > 0 {
             let mut line = self.line.lock();
-            if !line.has(backend) {
+            if !line.has(backend) || !is_fit(&line) {
                 return;
             }
             let Some(lease) = backend.try_lease() else {
@@ -131,14 +144,21 @@ impl Line {
         self.members.iter().any(|member| member.as_ptr() == wanted)
     }
 
-    /// Whether a client should try `backend` rather than go on waiting: it has not failed, or there is
-    /// none that has not and only lacks room. Without this the first failed connect would hand its slot
-    /// to all who wait, one after the other, and they would all fail.
+    /// Whether a client should try `backend` rather than go on waiting: it is usable and has not failed, or
+    /// there is none that has not and only lacks room. Without this the first failed connect would hand its
+    /// slot to all who wait, one after the other, and they would all fail.
     fn is_worth_trying(&self, backend: &Backend) -> bool {
-        let is_sound = |member: &Backend| member.is_up() && !member.has_failed();
+        let is_sound = |member: &Backend| is_usable(member) && !member.has_failed();
         let mut others = self.members.iter().filter_map(Weak::upgrade);
-        is_sound(backend) || !others.any(|other| is_sound(&other) && other.is_full())
+        is_sound(backend)
+            || is_usable(backend) && !others.any(|other| is_sound(&other) && other.is_full())
     }
+}
+
+/// Whether clients may go there at all. One whose ejection has just run out may not until it is noticed,
+/// which is when those who wait are looked after.
+fn is_usable(backend: &Backend) -> bool {
+    backend.is_up() && !backend.is_out()
 }
 
 impl Place {
@@ -183,7 +203,7 @@ mod tests {
                 name: format!("b{number}").into(),
                 endpoint: Endpoint::Inet("10.0.0.1:80".parse().unwrap()),
             };
-            let backend = Backend::in_line(id, Arc::clone(&queue));
+            let backend = Backend::in_line(id, Arc::clone(&queue), Arc::default());
             backend.set_limit(limit);
             Arc::new(backend)
         };

@@ -6,6 +6,7 @@
 
 mod directory;
 mod names;
+mod outcomes;
 mod probe;
 mod probe_tls;
 mod prober;
@@ -27,8 +28,10 @@ use crate::admin::{Reloaded, Surface};
 use crate::base::clock::now_coarse;
 use crate::base::seldom::Seldom;
 use crate::health::Target;
+use crate::snapshot::Pool;
 
 use names::Names;
+use outcomes::{Outcomes, Watched};
 use prober::Prober;
 use server::Server;
 use signals::Signals;
@@ -95,6 +98,7 @@ enum Command {
     },
     Nameservers(Vec<SocketAddr>),
     Probe(Vec<Target>),
+    LookAfter(Vec<Watched>),
     Stop,
 }
 
@@ -165,6 +169,12 @@ impl Control {
         self.command(Command::Probe(targets));
     }
 
+    /// Looks after what comes of the sessions of exactly these pools from now on.
+    pub fn look_after(&self, pools: &[Arc<Pool>]) {
+        let watched = pools.iter().map(|pool| Watched::of(pool)).collect();
+        self.command(Command::LookAfter(watched));
+    }
+
     /// Ends the admin server and the thread; responses under way are given a second.
     pub fn stop(mut self) {
         self.join();
@@ -199,6 +209,7 @@ const COMMANDS_MAX: usize = 16;
 
 async fn run(mut commands: mpsc::Receiver<Command>, mut names: Names, mut server: Server) {
     let mut prober = Prober::new();
+    let mut outcomes = Outcomes::new();
     loop {
         tokio::select! {
             command = commands.recv() => match command {
@@ -208,10 +219,12 @@ async fn run(mut commands: mpsc::Receiver<Command>, mut names: Names, mut server
                 }
                 Some(Command::Nameservers(nameservers)) => names.set_nameservers(nameservers),
                 Some(Command::Probe(targets)) => prober.set(targets),
+                Some(Command::LookAfter(pools)) => outcomes.set(pools),
                 Some(Command::Stop) | None => break,
             },
             () = names.turn() => {}
             () = prober.turn() => {}
+            () = outcomes.turn() => {}
         }
     }
     server.stop().await;

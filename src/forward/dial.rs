@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::backend::{Backend, Lease};
+use crate::backend::{Backend, Lease, Permit, Refusal, Slot};
 use crate::balance::Ask;
 use crate::base::address::Endpoint;
 use crate::base::clock::{Instant, now};
@@ -61,6 +61,8 @@ pub struct Dialled {
     pub attempts: u8,
     /// How long the client waited for one that has room.
     pub queued: Option<Duration>,
+    /// To be told how the handshake with the backend went, where there is one and the pool has a breaker.
+    pub permit: Option<Permit>,
 }
 
 /// No backend could be reached.
@@ -87,6 +89,12 @@ pub struct DialFault {
 pub async fn dial(link: &Link, call: &Call<'_>) -> Result<Dialled, DialFault> {
     let mut dialler = Dialler::new(link, call);
     let Call { pool, ask, .. } = *call;
+    if let Some(settings) = &pool.breaker
+        && pool.live.breaker.is_open(settings, ask.now)
+    {
+        dialler.fault.reason = Reason::BreakerOpen;
+        return Err(dialler.fault);
+    }
     for backend in pool.balancer.walk(&pool.live.rotation, ask) {
         let Some(lease) = dialler.lease(backend) else {
             continue;
@@ -114,6 +122,10 @@ pub(super) struct Dialler<'a> {
     pub(super) begun: Instant,
     /// The last attempt looked whether a backend that had failed is back.
     probed: bool,
+    /// The next attempt, as the pool's breaker counts it.
+    permit: Option<Permit>,
+    /// The session, as the pool's breaker counts it.
+    pub(super) slot: Option<Slot>,
 }
 
 impl<'a> Dialler<'a> {
@@ -131,6 +143,8 @@ impl<'a> Dialler<'a> {
             fault,
             begun: call.ask.now,
             probed: false,
+            permit: None,
+            slot: None,
         }
     }
 
@@ -144,14 +158,17 @@ impl<'a> Dialler<'a> {
     }
 
     /// Whether the pool's limits allow one more attempt.
-    pub(super) fn may_try(&self) -> bool {
+    pub(super) fn may_try(&mut self) -> bool {
         if self.link.ending().is_some() {
             return false;
         }
         let time = now();
         if self.fault.attempts == 0 {
-            self.call.pool.live.budget.note_connect(time);
-            return true;
+            let may_enter = self.enter(time);
+            if may_enter {
+                self.call.pool.live.budget.note_connect(time);
+            }
+            return may_enter;
         }
         let pool = self.call.pool;
         let limits = &pool.connect;
@@ -160,16 +177,47 @@ impl<'a> Dialler<'a> {
         }
         if self.probed {
             // Probes are one a second and backend: what they cost is not the pool's to save on.
-            return true;
+            return self.enter(time);
         }
         let granted = pool.live.budget.try_retry(time, pool.retry_budget);
         if !granted {
             self.call.cells.retries_denied.inc();
         }
-        granted
+        granted && self.enter(time)
     }
 
-    pub(super) async fn attempt(&mut self, lease: Lease) -> Option<Dialled> {
+    /// Whether the pool's breaker lets one more connect through. What an attempt before has come to
+    /// remains the fault.
+    fn enter(&mut self, time: Instant) -> bool {
+        let pool = self.call.pool;
+        let Some(settings) = &pool.breaker else {
+            return true;
+        };
+        let breaker = &pool.live.breaker;
+        if self.slot.is_none() {
+            self.slot = breaker.try_slot(settings);
+        }
+        let permit = match self.slot {
+            Some(_) => breaker.enter(settings, time),
+            None => Err(Refusal::Full),
+        };
+        let refusal = match permit {
+            Ok(permit) => {
+                self.permit = Some(permit);
+                return true;
+            }
+            Err(refusal) => refusal,
+        };
+        if self.fault.attempts == 0 {
+            self.fault.reason = match refusal {
+                Refusal::Full => Reason::PoolFull,
+                Refusal::Open => Reason::BreakerOpen,
+            };
+        }
+        false
+    }
+
+    pub(super) async fn attempt(&mut self, mut lease: Lease) -> Option<Dialled> {
         self.fault.attempts += 1;
         let backend = lease.backend();
         let begun = now();
@@ -186,7 +234,7 @@ impl<'a> Dialler<'a> {
         }
         match outcome {
             Ok((socket, sent)) => {
-                backend.connect_succeeded();
+                backend.connect_succeeded(time);
                 if had_failed {
                     backend.serve_waiting();
                 }
@@ -194,6 +242,13 @@ impl<'a> Dialler<'a> {
                     backend.feel_connect(time, time - begun);
                 }
                 self.call.cells.connect_seconds.record(time - begun);
+                lease.set_slot(self.slot.take());
+                let mut permit = self.permit.take();
+                if self.call.pool.tls.is_none()
+                    && let Some(permit) = permit.take()
+                {
+                    permit.succeeded(time);
+                }
                 Some(Dialled {
                     socket,
                     sent,
@@ -202,15 +257,20 @@ impl<'a> Dialler<'a> {
                     took: time - begun,
                     attempts: self.fault.attempts,
                     queued: self.fault.queued,
+                    permit,
                 })
             }
             Err(cause) => {
                 self.fault.reason = reason_of(cause);
                 self.fault.cause = Some(cause);
                 self.fault.backend = Some(Arc::clone(backend));
+                let permit = self.permit.take();
                 // A lack of ours says nothing of the backend, nor does a session that ended meanwhile.
                 if self.fault.reason != Reason::Internal && self.link.ending().is_none() {
                     backend.connect_failed(time);
+                    if let Some(permit) = permit {
+                        permit.failed(time);
+                    }
                 }
                 None
             }

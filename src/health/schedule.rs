@@ -55,6 +55,8 @@ struct Check {
     target: Target,
     verdict: Verdict,
     due: Instant,
+    /// When the probe under way, or the last one, began.
+    begun: Instant,
 }
 
 impl Schedule {
@@ -131,6 +133,7 @@ impl Schedule {
                 target,
                 verdict: Verdict::new(state),
                 due,
+                begun: now,
             };
             self.checks.insert(id, check);
         }
@@ -157,6 +160,7 @@ impl Schedule {
         self.queue.remove(&(due, number));
         let check = self.checks.get_mut(self.ids.get(&number)?)?;
         let interval = check.target.plan.health.interval;
+        check.begun = now;
         check.due = due + jittered(interval, &mut self.random);
         if check.due <= now {
             // Too much to do: probes that were missed are not made up for.
@@ -185,6 +189,7 @@ impl Schedule {
         let state = match outcome {
             Ok(()) => {
                 backend.probe_passed(took);
+                backend.probe_succeeded(check.begun, check.begun + took);
                 check.verdict.passed(health)
             }
             Err(why) if why.counts() => {

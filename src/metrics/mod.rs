@@ -14,4 +14,6 @@ mod render;
 pub use cells::{Cells, Counter, Gauge, ListenerCells, PoolCells, WorkerCells};
 pub use histogram::{BOUNDS_NANOS, Histogram};
 pub use registry::Registry;
-pub use render::{BackendFacts, CertificateFacts, GuardFacts, Probed, Scrape, render};
+pub use render::{
+    BackendFacts, BreakerFacts, CertificateFacts, Ejections, GuardFacts, Probed, Scrape, render,
+};

@@ -1,6 +1,12 @@
 //! Every metric that ringlane exports: its name, kind, unit and help text.
 
+mod outcomes;
+
 use metrics::Unit;
+
+pub use outcomes::{
+    BACKEND_EJECTED, BREAKER_CONNECTIONS, BREAKER_PENDING, BREAKER_STATE, BREAKER_TURNS, EJECTIONS,
+};
 
 /// Distinct values of labels from the configuration that one metric may carry; what is beyond is
 /// summed under [`OTHER`].
@@ -320,7 +326,7 @@ pub const BUILD_INFO: Metric = gauge(
 );
 
 /// Every metric.
-pub const ALL: [Metric; 37] = [
+pub const ALL: [Metric; 43] = [
     ACCEPTED,
     CONNECTIONS,
     CONNECTIONS_ACTIVE,
@@ -340,6 +346,12 @@ pub const ALL: [Metric; 37] = [
     BACKEND_CONNECTS,
     BACKEND_PROBES,
     BACKEND_PROBE_SECONDS,
+    BACKEND_EJECTED,
+    EJECTIONS,
+    BREAKER_STATE,
+    BREAKER_TURNS,
+    BREAKER_CONNECTIONS,
+    BREAKER_PENDING,
     ACCEPT_PAUSED,
     PIPES_REFUSED,
     WORKER_UP,

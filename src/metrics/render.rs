@@ -1,5 +1,7 @@
 //! The metrics page: what each cell and each fact from elsewhere is called.
 
+mod outcomes;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use super::names::{self, OTHER, VALUES_MAX};
 use super::registry::{Registry, Row};
 use crate::base::clock::Instant;
 use crate::base::reason::Reason;
+pub use outcomes::{BreakerFacts, Ejections};
+use outcomes::{breakers, ejections};
 
 /// A worker that has not given a sign of life for so long counts as down.
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(1);
@@ -52,6 +56,8 @@ pub struct Scrape {
     /// Every backend of every pool, in the same order at each scrape: the first
     /// [`names::VALUES_MAX`] are shown by name.
     pub backends: Vec<BackendFacts>,
+    /// Every pool's breaker, in the same order at each scrape.
+    pub breakers: Vec<BreakerFacts>,
 }
 
 /// What a metrics page shows of one backend.
@@ -69,6 +75,8 @@ pub struct BackendFacts {
     pub failures: u64,
     /// Whether it may be tried now.
     pub usable: bool,
+    /// Its ejections.
+    pub ejections: Ejections,
     /// What came of its probes; `None`: there are none.
     pub probed: Option<Probed>,
 }
@@ -113,6 +121,7 @@ struct BackendSums {
     connects: u64,
     failures: u64,
     usable: u64,
+    ejections: Ejections,
     probed: Option<Probed>,
 }
 
@@ -125,6 +134,7 @@ pub fn render(registry: &Registry, scrape: &Scrape) -> String {
     listeners(&mut page, &registry.listener_rows());
     pools(&mut page, &registry.pool_rows());
     backends(&page, scrape);
+    breakers(&page, scrape);
     usable(&page, scrape);
     certificates(&page, scrape);
     guards(&page, scrape);
@@ -249,6 +259,7 @@ fn backends(page: &Page, scrape: &Scrape) {
         sum.connects += facts.connects;
         sum.failures += facts.failures;
         sum.usable += u64::from(facts.usable);
+        sum.ejections.add(facts.ejections);
         if let Some(probed) = facts.probed {
             let before = sum.probed.unwrap_or_default();
             sum.probed = Some(Probed {
@@ -266,6 +277,7 @@ fn backends(page: &Page, scrape: &Scrape) {
             &labels,
             number(sum.active),
         );
+        ejections(page, labels, sum.ejections);
         for (result, count) in [("ok", sum.connects), ("failed", sum.failures)] {
             let labels = [labels[0], labels[1], ("result", result)];
             page.counter(&names::BACKEND_CONNECTS, &labels, count);
@@ -422,6 +434,13 @@ mod tests {
             log_dropped: 17,
             pools: vec![Arc::from("db"), Arc::from("empty")],
             backends: vec![backend("a", true), backend("b", false)],
+            breakers: vec![BreakerFacts {
+                pool: Arc::from("db"),
+                state: 2,
+                turns: [3, 4, 5],
+                connections: 70,
+                pending: 2,
+            }],
         }
     }
 
@@ -438,6 +457,11 @@ mod tests {
             connects: 5,
             failures: 7,
             usable,
+            ejections: Ejections {
+                now: u64::from(!usable),
+                connect_failures: 6,
+                failure_rate: 8,
+            },
             probed: usable.then(|| Probed {
                 passed: 9,
                 failed: 4,
@@ -528,6 +552,16 @@ mod tests {
             "ringlane_backend_probe_seconds{pool=\"db\",backend=\"a\"} 0.012",
             "ringlane_backend_connects_total{pool=\"db\",backend=\"b\",result=\"ok\"} 5",
             "ringlane_backend_connects_total{pool=\"db\",backend=\"b\",result=\"failed\"} 7",
+            "ringlane_backend_ejected{pool=\"db\",backend=\"a\"} 0",
+            "ringlane_backend_ejected{pool=\"db\",backend=\"b\"} 1",
+            "ringlane_ejections_total{pool=\"db\",backend=\"b\",reason=\"connect_failures\"} 6",
+            "ringlane_ejections_total{pool=\"db\",backend=\"b\",reason=\"failure_rate\"} 8",
+            "ringlane_breaker_state{pool=\"db\"} 2",
+            "ringlane_breaker_connections{pool=\"db\"} 70",
+            "ringlane_breaker_pending{pool=\"db\"} 2",
+            "ringlane_breaker_turns_total{pool=\"db\",to=\"closed\"} 3",
+            "ringlane_breaker_turns_total{pool=\"db\",to=\"half_open\"} 4",
+            "ringlane_breaker_turns_total{pool=\"db\",to=\"open\"} 5",
             "ringlane_list_reloads_total{result=\"applied\"} 8",
             "ringlane_list_reloads_total{result=\"rejected\"} 9",
             "ringlane_access_prefixes{listener=\"web\"} 100000",

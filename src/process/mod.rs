@@ -163,6 +163,7 @@ impl Process {
         self.current.store(Arc::clone(snapshot));
         self.tell(snapshot, moves);
         self.control.probe(health::targets(snapshot));
+        self.control.look_after(snapshot.pools());
         forget_unused(&self.metrics, snapshot);
     }
 

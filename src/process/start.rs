@@ -125,6 +125,7 @@ pub(super) fn start(
     };
     let workers = crew.seat_all(moves)?;
     control.probe(health::targets(&snapshot));
+    control.look_after(snapshot.pools());
     control.serve_admin(admin);
     surface.ready.store(true, Ordering::Release);
     announce(&model, driver);

@@ -201,6 +201,8 @@ impl Registries {
             proxy_protocol: pool.proxy_protocol.clone(),
             tls,
             health: pool.health.clone().map(Arc::new),
+            outliers: pool.outliers,
+            breaker: pool.breaker,
             server_names,
             live,
             cells: self.metrics.pool(&pool.name),
@@ -223,7 +225,7 @@ impl Registries {
             // One that outlived its pool would give its slots to a line that nobody stands in.
             let known = known.filter(|known| known.is_in_line(&live.queue));
             let backend_of = |id| {
-                let new = Backend::in_line(id, Arc::clone(&live.queue));
+                let new = Backend::in_line(id, Arc::clone(&live.queue), Arc::clone(&live.ejector));
                 new.set_limit(backend.max_connections);
                 new.set_state(at_first(pool));
                 let new = Arc::new(new);
@@ -271,6 +273,8 @@ impl Pool {
             open.map(|member| &member.backend)
         };
         self.live.queue.set_members(open());
+        self.live.ejector.set(self.outliers, open(), now());
+        self.live.breaker.set(self.breaker.as_ref());
         open()
             .filter(|backend| backend.is_up() && !backend.has_failed())
             .for_each(Backend::serve_waiting);

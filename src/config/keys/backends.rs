@@ -3,6 +3,7 @@
 use super::Kind::{self, Choice, List, Number, Table, Tables};
 use super::Preset::{self, Empty, Required, Unset};
 use super::health::HEALTH;
+use super::outcomes::{BREAKER, OUTLIERS};
 use super::proxy::SEND;
 use super::tls::ENCRYPTION;
 use super::{ANY, POSITIVE, Section, key};
@@ -14,14 +15,7 @@ pub(super) static POOL: Section = Section {
     title: "[pool.NAME]",
     doc: "Where connections go.",
     one_of: &["backends", "backend"],
-    later: &[
-        "on_down",
-        "on_remove",
-        "on_drain",
-        "max_connections",
-        "outliers",
-        "breaker",
-    ],
+    later: &["on_down", "on_remove", "on_drain"],
     keys: &[
         key(
             "balance",
@@ -106,6 +100,18 @@ pub(super) static POOL: Section = Section {
             Choice(&choices::ALL_DOWN_WORDS, &[]),
             Preset::Text("trickle"),
             "With all backends down: one client a second is tried, all are, or none.",
+        ),
+        key(
+            "outliers",
+            Table(&OUTLIERS),
+            Empty,
+            "Which backends get no clients for a while because they fail them.",
+        ),
+        key(
+            "breaker",
+            Table(&BREAKER),
+            Unset,
+            "Bounds of the pool, and a rest when it fails; none if left out.",
         ),
     ],
 };

@@ -6,6 +6,7 @@ mod backends;
 mod clients;
 mod health;
 mod limits;
+mod outcomes;
 mod process;
 mod proxy;
 mod routes;
@@ -16,6 +17,7 @@ use super::units;
 use Kind::{
     Choice, Entries, Flag, List, Named, Number, OneOrList, Size, Table, TableOrOff, Tables, Time,
 };
+pub(crate) use outcomes::OUTLIERS;
 pub(crate) use process::ROOT;
 
 /// A table of the file.

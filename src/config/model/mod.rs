@@ -4,6 +4,7 @@
 
 mod health;
 mod limits;
+mod outcomes;
 mod tls;
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,7 @@ use crate::base::address::{Address, Endpoint};
 
 pub use health::{AllDown, BytesPattern, Exchange, Expect, Health, HttpProbe, Initial, Probe};
 pub use limits::{Access, Action, Enforcement, Limits};
+pub use outcomes::{Breaker, Outliers};
 pub use tls::{
     ACME_TLS, Certificate, ClientAuth, ClientCa, PoolSni, PoolTls, ProxyHeader, ProxyReceive,
     ProxySend, ProxyTlvs, ProxyVersion, Rate, Route, RouteNames, Routes, Routing, StartTls, Target,
@@ -256,6 +258,10 @@ pub struct Pool {
     pub health: Option<Health>,
     /// What happens to clients once all backends are down.
     pub all_down: AllDown,
+    /// Which backends are ejected because of their failures, and for how long.
+    pub outliers: Outliers,
+    /// What the pool is spared; `None`: nothing.
+    pub breaker: Option<Breaker>,
 }
 
 /// `pool.balance`

@@ -2,6 +2,7 @@
 
 mod health;
 mod limits;
+mod outcomes;
 mod routes;
 
 use std::net::IpAddr;
@@ -158,6 +159,8 @@ pub(crate) fn pool(pool: &Pool) -> Vec<Setting> {
     all.extend(pool.tls.iter().flat_map(routes::pool_tls));
     all.push(("all_down", Some(word(&ALL_DOWNS, &pool.all_down).into())));
     all.extend(pool.health.iter().flat_map(health::health));
+    all.extend(outcomes::outliers(&pool.outliers));
+    all.extend(pool.breaker.iter().flat_map(outcomes::breaker));
     all
 }
 

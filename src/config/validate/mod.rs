@@ -3,6 +3,7 @@
 mod health;
 mod limits;
 mod listener;
+mod outcomes;
 mod pool;
 mod proxy;
 mod routes;

@@ -55,7 +55,8 @@ impl Check<'_> {
             tls: tls.as_ref(),
             source,
         };
-        let (health, all_down) = self.health(table, &probed);
+        let outliers = self.outliers(table, &backends);
+        let (health, all_down) = self.health(table, &probed, &outliers);
         Pool {
             name: Arc::clone(name),
             balance,
@@ -68,6 +69,8 @@ impl Check<'_> {
             tls,
             health,
             all_down,
+            outliers,
+            breaker: self.breaker(table),
             backends: backends.into_iter().map(|(_, backend)| backend).collect(),
         }
     }

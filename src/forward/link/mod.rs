@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use self::secured::Secured;
+use crate::backend::Beginning;
 use crate::base::clock::Instant;
 use crate::base::reason::{Reason, Side};
 use crate::config::model::Keepalive;
@@ -93,6 +94,8 @@ pub struct Link {
     dialling: Cell<Option<Rc<Socket>>>,
     backend: OnceCell<Socket>,
     secured: OnceCell<Box<Secured>>,
+    /// Until it has succeeded or failed; only where the pool goes by that.
+    beginning: Cell<Option<Beginning>>,
     limits: Limits,
     connected: Cell<Instant>,
     first_byte: Cell<Option<Instant>>,
@@ -126,6 +129,7 @@ impl Link {
             dialling: Cell::new(None),
             backend: OnceCell::new(),
             secured: OnceCell::new(),
+            beginning: Cell::new(None),
             limits,
             connected: Cell::new(opened),
             first_byte: Cell::new(None),
@@ -341,6 +345,10 @@ impl Link {
             .is_none_or(|noted| noted.reason == Reason::Eof)
         {
             self.ending.set(Some(ending));
+            // A client that has finished may not be owed anything any more.
+            if ending.side == Side::Backend && !self.up.finished.get() {
+                self.begin_badly();
+            }
         }
     }
 
