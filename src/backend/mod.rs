@@ -274,7 +274,7 @@ impl Backend {
     /// Notes that a connect succeeded, which clears the last failure, and ends an ejection for such.
     pub fn connect_succeeded(self: &Arc<Self>, now: Instant) {
         self.connects_total.fetch_add(1, Ordering::Relaxed);
-        if self.failed_at.load(Ordering::Relaxed) != 0 {
+        if self.failed_at.load(Ordering::Relaxed) != 0 || self.is_out() {
             self.failed_at.store(0, Ordering::Relaxed);
             self.end_ejection(now);
         }
