@@ -36,6 +36,8 @@ pub enum Return {
     Probed,
     /// Its time was over.
     Elapsed,
+    /// Another one had to be ejected, and no more might be at a time.
+    Replaced,
     /// A reload wants fewer backends ejected.
     Reloaded,
 }
@@ -239,20 +241,16 @@ impl Ejector {
     ) {
         let members = pool.members();
         let is_it = |member: &&Arc<Backend>| ptr::eq(Arc::as_ptr(member), backend);
-        let ejected = members.iter().filter(|member| member.is_ejected(now));
         let Some(it) = members.iter().find(is_it) else {
             return;
         };
-        if backend.is_ejected(now) || ejected.count() >= pool.settings.ejected_max(members.len()) {
+        if backend.is_ejected(now) || !pool.make_room(&members, now) {
             return;
         }
         let facts = &backend.outliers;
         if facts.until.load(Ordering::Relaxed) != 0 {
             // Nobody has noticed yet that the last one is over.
-            pool.note(Notice::Returned {
-                backend: it.id().clone(),
-                why: Return::Elapsed,
-            });
+            pool.note_end(it);
         }
         let mut past = facts.past.lock();
         if cause == Cause::FailureRate {
@@ -319,10 +317,7 @@ impl Ejector {
             .partition(|member| !member.is_ejected(now));
         for backend in &over {
             backend.outliers.until.store(0, Ordering::Relaxed);
-            pool.note(Notice::Returned {
-                backend: backend.id().clone(),
-                why: Return::Elapsed,
-            });
+            pool.note_end(backend);
         }
         self.is_astir.store(!out.is_empty(), Ordering::Relaxed);
         let notices = std::mem::take(&mut pool.notices);
@@ -341,6 +336,44 @@ impl Pool {
         if self.notices.len() < NOTICES_MAX {
             self.notices.push(notice);
         }
+    }
+
+    /// Notes that an ejection is over.
+    fn note_end(&mut self, backend: &Backend) {
+        let was_replaced = backend.outliers.past.lock().was_replaced;
+        self.note(Notice::Returned {
+            backend: backend.id().clone(),
+            why: if was_replaced {
+                Return::Replaced
+            } else {
+                Return::Elapsed
+            },
+        });
+    }
+
+    /// Whether one more may be ejected. If not, one returns that has been out for `eject` already: whoever is
+    /// out for longer than that would otherwise be, though it may be well again, while another fails everybody.
+    fn make_room(&mut self, members: &[Arc<Backend>], now: Instant) -> bool {
+        let ejected = || members.iter().filter(|member| member.is_ejected(now));
+        let most = self.settings.ejected_max(members.len());
+        if ejected().count() < most {
+            return true;
+        }
+        let since = |member: &Arc<Backend>| member.outliers.past.lock().since;
+        let first = ejected().min_by_key(|member| since(member));
+        let Some(first) = first.filter(|first| now.since(since(first)) >= self.settings.eject)
+        else {
+            return false;
+        };
+        let mut past = first.outliers.past.lock();
+        (past.back, past.was_replaced) = (now, true);
+        drop(past);
+        // As if its time were over, so that those who wait are looked after.
+        let over = now.as_nanos().max(1);
+        first.outliers.until.store(over, Ordering::Relaxed);
+        first.usable_since.store(over, Ordering::Relaxed);
+        // A reload may have left more of them out than that.
+        ejected().count() < most
     }
 
     /// Ends what the settings have no reason for any more; of too many, those that end first.

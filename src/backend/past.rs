@@ -14,6 +14,8 @@ pub(super) struct Past {
     pub(super) since: Instant,
     /// When it ended, or is to end.
     pub(super) back: Instant,
+    /// It ended because another backend had to be ejected.
+    pub(super) was_replaced: bool,
     /// How long it was meant to be.
     pub(super) time: Duration,
     /// How often its time was doubled.
@@ -37,6 +39,7 @@ impl Past {
             cause: Some(cause),
             since: now,
             back: now + time,
+            was_replaced: false,
             time,
             level: self.level.saturating_add(1),
         };

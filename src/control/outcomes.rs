@@ -92,6 +92,7 @@ fn tell(notice: &Notice) {
                 Return::Connected => "a connect succeeded",
                 Return::Probed => "a check succeeded",
                 Return::Elapsed => "its time is over",
+                Return::Replaced => "another one is ejected, and no more may be",
                 Return::Reloaded => "by a reload",
             };
             tracing::info!("pool {pool}: backend {name} is no longer ejected: {why}");

@@ -19,6 +19,7 @@ mod faults;
 mod health;
 mod idle;
 mod observe;
+mod outcomes;
 mod pair;
 mod protect;
 mod queue;

@@ -199,6 +199,19 @@ fn whoever_could_not_be_ejected_is_as_soon_as_another_returns() {
 }
 
 #[test]
+fn a_long_ejection_makes_room_for_another_once_a_short_one_would_be_over() {
+    let pool = company(2, Outliers::default());
+    pool.fail(0, 5, 0);
+    pool.fail(0, 5, 30_000);
+    assert_eq!(pool.ejected(30_000 + 59_999), [0], "60 s");
+    pool.fail(1, 5, 59_999);
+    assert_eq!(pool.ejected(59_999), [0]);
+    pool.fail(1, 1, 60_000);
+    assert_eq!(pool.ejected(60_000), [1], "the other one may be well again");
+    assert!(pool.news(60_000).contains(&"b0 Replaced".to_owned()));
+}
+
+#[test]
 fn max_eject_holds_however_many_workers_see_failures() {
     for _ in 0..20 {
         let pool = company(8, Outliers::default());
