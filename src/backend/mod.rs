@@ -271,12 +271,14 @@ impl Backend {
             .store(now.as_nanos().max(1), Ordering::Relaxed);
     }
 
-    /// Notes that a connect succeeded, which clears the last failure, and ends an ejection for such.
+    /// Notes that a connect succeeded, which clears the last failure, ends an ejection for such, and lets
+    /// those go there who wait.
     pub fn connect_succeeded(self: &Arc<Self>, now: Instant) {
         self.connects_total.fetch_add(1, Ordering::Relaxed);
         if self.failed_at.load(Ordering::Relaxed) != 0 || self.is_out() {
             self.failed_at.store(0, Ordering::Relaxed);
             self.end_ejection(now);
+            self.serve_waiting();
         }
     }
 

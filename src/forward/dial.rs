@@ -235,9 +235,6 @@ impl<'a> Dialler<'a> {
         match outcome {
             Ok((socket, sent)) => {
                 backend.connect_succeeded(time);
-                if had_failed {
-                    backend.serve_waiting();
-                }
                 if self.call.pool.balancer.feels() {
                     backend.feel_connect(time, time - begun);
                 }

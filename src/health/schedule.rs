@@ -94,7 +94,11 @@ impl Schedule {
         }
         for gone in before.into_values() {
             self.forget(&gone);
-            gone.target.backend.set_state(State::Up);
+            let backend = &gone.target.backend;
+            if !backend.is_up() {
+                backend.set_state(State::Up);
+                backend.became_usable(now);
+            }
         }
         self.spread(fresh, now);
     }

@@ -21,7 +21,6 @@ pub(super) struct Session {
     ask: Ask,
     walk: Walk<'static>,
     attempts: u8,
-    had_failed: bool,
     /// The last attempt looked whether a backend that had failed is back.
     probed: bool,
     lease: Option<Lease>,
@@ -54,7 +53,6 @@ impl World {
             ask,
             walk: snapshot.balancer.walk(self.live.rotation, ask),
             attempts: 0,
-            had_failed: false,
             probed: false,
             lease: None,
             slot: None,
@@ -137,8 +135,7 @@ impl World {
         let now = self.clock(session.worker);
         let backend = lease.backend();
         session.attempts += 1;
-        session.had_failed = backend.has_failed();
-        session.probed = session.had_failed && !backend.recently_failed(now);
+        session.probed = backend.has_failed() && !backend.recently_failed(now);
         backend.connect_begins(now);
         let (millis, is_good) = match self.mood_of(backend) {
             Mood::Well | Mood::EndsEarly => (1 + self.random.below(5), true),
@@ -175,9 +172,6 @@ impl World {
             return self.dial(id, session, seen);
         }
         backend.connect_succeeded(now);
-        if session.had_failed {
-            backend.serve_waiting();
-        }
         backend.feel_connect(now, Duration::from_millis(3));
         permit.into_iter().for_each(|permit| permit.succeeded(now));
         lease.set_slot(session.slot.take());
@@ -281,6 +275,10 @@ impl World {
                     assert!(may, "seed {seed}: one a second");
                 }
             }
+            return;
+        }
+        if session.attempts > 0 && session.snapshot.all_down == AllDown::Open {
+            // It may have begun when nobody was usable, and goes on as it began.
             return;
         }
         assert!(chosen.is_usable(now), "seed {seed}: {:?}", chosen.id());
