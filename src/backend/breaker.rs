@@ -61,6 +61,8 @@ pub struct Breaker {
     /// A [`Phase`]. Written under the lock; read by every connect and by metrics: one that sees it a moment
     /// late is one of those that were in the moment before.
     phase: AtomicU8,
+    /// Phases so far: what comes of a connect counts only in that which let it through. Like `phase`.
+    round: AtomicU64,
     rate: Rate,
     state: Mutex<State>,
     /// How often it went into each [`Phase`]; written under the lock, read by metrics.
@@ -70,8 +72,6 @@ pub struct Breaker {
 #[derive(Debug, Default)]
 struct State {
     now: Now,
-    /// Phases so far: what comes of a connect counts only in that which let it through.
-    round: u64,
     turns: Vec<Turn>,
 }
 
@@ -104,8 +104,10 @@ impl Drop for Slot {
 pub struct Permit {
     breaker: Arc<Breaker>,
     settings: model::Breaker,
-    /// The half open phase that let it through; `None`: it was closed.
-    round: Option<u64>,
+    /// The phase that let it through.
+    round: u64,
+    /// That was a half open one, which counts it.
+    is_probe: bool,
 }
 
 impl Default for Breaker {
@@ -114,6 +116,7 @@ impl Default for Breaker {
             connections: AtomicU32::new(0),
             pending: AtomicU32::new(0),
             phase: AtomicU8::new(Phase::Closed as u8),
+            round: AtomicU64::new(0),
             rate: Rate::new(WINDOW),
             state: Mutex::default(),
             turns: Default::default(),
@@ -196,7 +199,8 @@ impl Breaker {
         let mut permit = Permit {
             breaker: Arc::clone(self),
             settings: *settings,
-            round: None,
+            round: self.round.load(Ordering::Relaxed),
+            is_probe: false,
         };
         if self.phase() == Phase::Closed || settings.failure_rate.is_none() {
             return Ok(permit);
@@ -213,12 +217,12 @@ impl Breaker {
             }
             _ => {}
         }
-        let round = state.round;
+        permit.round = self.round.load(Ordering::Relaxed);
         let is_let_through = match &mut state.now {
             Now::Closed => true,
             Now::HalfOpen { under_way, good } if *under_way + *good < settings.probes => {
                 *under_way += 1;
-                permit.round = Some(round);
+                permit.is_probe = true;
                 true
             }
             _ => false,
@@ -238,7 +242,7 @@ impl Breaker {
             Now::HalfOpen { .. } => Phase::HalfOpen,
         };
         state.now = next;
-        state.round += 1;
+        self.round.fetch_add(1, Ordering::Relaxed);
         self.rate.clear();
         self.turns[phase as usize].fetch_add(1, Ordering::Relaxed);
         if state.turns.len() < TURNS_MAX {
@@ -251,15 +255,16 @@ impl Breaker {
 impl Permit {
     /// The connect has succeeded.
     pub fn succeeded(mut self, now: Instant) {
-        let breaker = Arc::clone(&self.breaker);
-        let Some(round) = self.round.take() else {
-            if self.settings.failure_rate.is_some() {
+        let was_probe = mem::take(&mut self.is_probe);
+        let breaker = &self.breaker;
+        if !was_probe {
+            if self.settings.failure_rate.is_some() && self.is_of_now() {
                 breaker.rate.note_good(now);
             }
             return;
-        };
+        }
         let mut state = breaker.state.lock();
-        if state.round != round {
+        if !self.is_of_now() {
             return;
         }
         let Now::HalfOpen { under_way, good } = &mut state.now else {
@@ -274,47 +279,47 @@ impl Permit {
 
     /// The connect has failed.
     pub fn failed(mut self, now: Instant) {
-        let (breaker, settings) = (Arc::clone(&self.breaker), self.settings);
+        let was_probe = mem::take(&mut self.is_probe);
+        let (breaker, settings) = (&self.breaker, &self.settings);
+        let Some(percent) = settings.failure_rate.filter(|_| self.is_of_now()) else {
+            return;
+        };
         let open = Now::Open {
             until: now + settings.open,
         };
-        if let Some(round) = self.round.take() {
-            let mut state = breaker.state.lock();
-            if state.round == round {
-                breaker.turn(&mut state, open, None);
+        let reached = || breaker.rate.reaches(now, percent, settings.min_samples);
+        if !was_probe {
+            breaker.rate.note_failed(now);
+            if reached().is_none() {
+                return;
             }
-            return;
-        }
-        let Some(percent) = settings.failure_rate else {
-            return;
-        };
-        breaker.rate.note_failed(now);
-        if breaker
-            .rate
-            .reaches(now, percent, settings.min_samples)
-            .is_none()
-        {
-            return;
         }
         let mut state = breaker.state.lock();
-        // Another worker may have opened it since, and have forgotten what was counted.
-        if let (Now::Closed, Some(failed)) = (
-            state.now,
-            breaker.rate.reaches(now, percent, settings.min_samples),
-        ) {
-            breaker.turn(&mut state, open, Some(failed));
+        // Another worker may have turned it since.
+        if !self.is_of_now() {
+            return;
         }
+        match reached() {
+            _ if was_probe => breaker.turn(&mut state, open, None),
+            Some(failed) => breaker.turn(&mut state, open, Some(failed)),
+            None => {}
+        }
+    }
+
+    /// Whether the breaker is still in the phase that let the connect through.
+    fn is_of_now(&self) -> bool {
+        self.breaker.round.load(Ordering::Relaxed) == self.round
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.breaker.pending.fetch_sub(1, Ordering::Relaxed);
-        let Some(round) = self.round else {
+        if !self.is_probe {
             return;
-        };
+        }
         let mut state = self.breaker.state.lock();
-        if state.round == round
+        if self.is_of_now()
             && let Now::HalfOpen { under_way, .. } = &mut state.now
         {
             *under_way -= 1;

@@ -8,12 +8,12 @@ mod cells;
 mod exposition;
 mod histogram;
 pub mod names;
+mod outcomes;
 mod registry;
 mod render;
 
 pub use cells::{Cells, Counter, Gauge, ListenerCells, PoolCells, WorkerCells};
 pub use histogram::{BOUNDS_NANOS, Histogram};
+pub use outcomes::{BreakerFacts, Ejections};
 pub use registry::Registry;
-pub use render::{
-    BackendFacts, BreakerFacts, CertificateFacts, Ejections, GuardFacts, Probed, Scrape, render,
-};
+pub use render::{BackendFacts, CertificateFacts, GuardFacts, Probed, Scrape, render};

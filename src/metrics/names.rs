@@ -1,10 +1,8 @@
 //! Every metric that ringlane exports: its name, kind, unit and help text.
 
-mod outcomes;
-
 use metrics::Unit;
 
-pub use outcomes::{
+use super::outcomes::{
     BACKEND_EJECTED, BREAKER_CONNECTIONS, BREAKER_PENDING, BREAKER_STATE, BREAKER_TURNS, EJECTIONS,
 };
 
@@ -39,7 +37,7 @@ pub enum Kind {
     Histogram,
 }
 
-const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Metric {
+pub(super) const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Metric {
     let kind = Kind::Counter;
     Metric {
         name,
@@ -49,7 +47,7 @@ const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Metric {
     }
 }
 
-const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Metric {
+pub(super) const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Metric {
     let kind = Kind::Gauge;
     Metric {
         name,

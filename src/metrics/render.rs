@@ -1,7 +1,5 @@
 //! The metrics page: what each cell and each fact from elsewhere is called.
 
-mod outcomes;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +7,10 @@ use std::time::Duration;
 use super::cells::{Absorb, Counter, Gauge, ListenerCells, PoolCells};
 use super::exposition::Page;
 use super::names::{self, OTHER, VALUES_MAX};
+use super::outcomes::{BreakerFacts, Ejections, breakers, ejections};
 use super::registry::{Registry, Row};
 use crate::base::clock::Instant;
 use crate::base::reason::Reason;
-pub use outcomes::{BreakerFacts, Ejections};
-use outcomes::{breakers, ejections};
 
 /// A worker that has not given a sign of life for so long counts as down.
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(1);
@@ -386,7 +383,7 @@ fn total<T: Absorb + Default>((name, cells): &Row<T>) -> (Arc<str>, T) {
     clippy::cast_precision_loss,
     reason = "gauges are floating point; no count reaches 2^53"
 )]
-const fn number(count: u64) -> f64 {
+pub(super) const fn number(count: u64) -> f64 {
     count as f64
 }
 

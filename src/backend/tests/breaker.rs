@@ -135,14 +135,19 @@ fn a_probe_that_tells_nothing_makes_room_for_another() {
 #[test]
 fn a_connect_from_before_it_opened_neither_closes_nor_opens_it() {
     let breaker = breaker(&settings());
-    let enter = || breaker.enter(&settings(), at(0)).unwrap();
-    let (good, bad) = (enter(), enter());
+    let enter = |millis| breaker.enter(&settings(), at(millis)).unwrap();
+    let (good, bad) = (enter(0), enter(0));
+    let slow: Vec<_> = (0..40).map(|_| enter(0)).collect();
     fail(&breaker, 20, 0);
     good.succeeded(at(2_000));
     assert_eq!(breaker.phase(), Phase::Open);
-    let _probe = breaker.enter(&settings(), at(2_000)).unwrap();
+    let probe = enter(2_000);
     bad.failed(at(2_000));
     assert_eq!(breaker.phase(), Phase::HalfOpen);
+    probe.succeeded(at(2_100));
+    (0..4).for_each(|_| enter(2_100).succeeded(at(2_100)));
+    slow.into_iter().for_each(|late| late.failed(at(3_000)));
+    assert_eq!(breaker.phase(), Phase::Closed);
 }
 
 #[test]

@@ -3,9 +3,53 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Scrape, number};
-use crate::metrics::exposition::Page;
-use crate::metrics::names::{self, OTHER, VALUES_MAX};
+use metrics::Unit;
+
+use super::exposition::Page;
+use super::names::{Metric, OTHER, VALUES_MAX, counter, gauge};
+use super::render::{Scrape, number};
+
+/// `{pool,backend}`
+pub(super) const BACKEND_EJECTED: Metric = gauge(
+    "ringlane_backend_ejected",
+    Unit::Count,
+    "1 while the backend is ejected because of its failures, else 0; under other, how many are.",
+);
+
+/// `{pool,backend,reason}`
+pub(super) const EJECTIONS: Metric = counter(
+    "ringlane_ejections_total",
+    Unit::Count,
+    "Ejections of the backend, by what it was ejected for.",
+);
+
+/// `{pool}`
+pub(super) const BREAKER_STATE: Metric = gauge(
+    "ringlane_breaker_state",
+    Unit::Count,
+    "The pool's breaker: 0 closed, 1 half open, 2 open; under other, the sum.",
+);
+
+/// `{pool,to}`
+pub(super) const BREAKER_TURNS: Metric = counter(
+    "ringlane_breaker_turns_total",
+    Unit::Count,
+    "Times that the pool's breaker became closed, half open or open.",
+);
+
+/// `{pool}`
+pub(super) const BREAKER_CONNECTIONS: Metric = gauge(
+    "ringlane_breaker_connections",
+    Unit::Count,
+    "Connections of the pool that count for the maximum of its breaker.",
+);
+
+/// `{pool}`
+pub(super) const BREAKER_PENDING: Metric = gauge(
+    "ringlane_breaker_pending",
+    Unit::Count,
+    "Connects of the pool under way that count for the maximum of its breaker.",
+);
 
 /// What a metrics page shows of the breaker of one pool.
 #[derive(Clone, Debug)]
@@ -42,13 +86,13 @@ impl Ejections {
 }
 
 pub(super) fn ejections(page: &Page, labels: [(&'static str, &str); 2], of: Ejections) {
-    page.gauge(&names::BACKEND_EJECTED, &labels, number(of.now));
+    page.gauge(&BACKEND_EJECTED, &labels, number(of.now));
     for (reason, count) in [
         ("connect_failures", of.connect_failures),
         ("failure_rate", of.failure_rate),
     ] {
         let labels = [labels[0], labels[1], ("reason", reason)];
-        page.counter(&names::EJECTIONS, &labels, count);
+        page.counter(&EJECTIONS, &labels, count);
     }
 }
 
@@ -73,11 +117,11 @@ pub(super) fn breakers(page: &Page, scrape: &Scrape) {
     }
     for (pool, [state, connections, pending, turns @ ..]) in sums {
         let pool = ("pool", pool);
-        page.gauge(&names::BREAKER_STATE, &[pool], number(state));
-        page.gauge(&names::BREAKER_CONNECTIONS, &[pool], number(connections));
-        page.gauge(&names::BREAKER_PENDING, &[pool], number(pending));
+        page.gauge(&BREAKER_STATE, &[pool], number(state));
+        page.gauge(&BREAKER_CONNECTIONS, &[pool], number(connections));
+        page.gauge(&BREAKER_PENDING, &[pool], number(pending));
         for (to, count) in ["closed", "half_open", "open"].into_iter().zip(turns) {
-            page.counter(&names::BREAKER_TURNS, &[pool, ("to", to)], count);
+            page.counter(&BREAKER_TURNS, &[pool, ("to", to)], count);
         }
     }
 }
