@@ -6,6 +6,7 @@
 mod breaker;
 mod health;
 mod latency;
+mod notice;
 mod outliers;
 mod past;
 mod queue;
@@ -24,7 +25,8 @@ use crate::base::clock::Instant;
 pub use breaker::{Breaker, Permit, Phase, Refusal, Slot, Turn};
 pub use health::{Probed, State};
 use latency::Latency;
-pub use outliers::{Beginning, Cause, Ejector, Notice, Return};
+pub use notice::{Cause, Notice, Return};
+pub use outliers::{Beginning, Ejector};
 pub use queue::{Place, Queue};
 pub use registry::Registry;
 pub use retry_budget::RetryBudget;

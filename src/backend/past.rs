@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::outliers::Cause;
+use super::notice::Cause;
 use crate::base::clock::Instant;
 use crate::config::model::Outliers;
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::{Backend, Lease, Slot};
+use crate::config::model::AllDown;
 use crate::sys::wake::Wake;
 
 /// The line of one pool; kept over reloads and shared by all workers.
@@ -36,6 +37,8 @@ struct Line {
     granted: BTreeMap<u64, Lease>,
     /// The backends that the pool has now and that take new connections.
     members: Vec<Weak<Backend>>,
+    /// Where none of these is up clients go to them as if all were.
+    is_open: bool,
 }
 
 /// A place in the line; whoever drops it has left, and a slot that it was given goes to the next.
@@ -76,6 +79,11 @@ impl Queue {
         let members = members.map(Arc::downgrade).collect();
         // Freed after the lock: the last hold on a backend may be among them.
         let _before = mem::replace(&mut self.line.lock().members, members);
+    }
+
+    /// From now on this is what happens while no backend is up.
+    pub fn set_all_down(&self, all_down: AllDown) {
+        self.line.lock().is_open = all_down == AllDown::Open;
     }
 
     /// Gives a slot of `backend` that its holder no longer needs to whoever has waited longest, with that of
@@ -150,8 +158,14 @@ impl Line {
     fn is_worth_trying(&self, backend: &Backend) -> bool {
         let is_sound = |member: &Backend| is_usable(member) && !member.has_failed();
         let mut others = self.members.iter().filter_map(Weak::upgrade);
-        is_sound(backend)
-            || is_usable(backend) && !others.any(|other| is_sound(&other) && other.is_full())
+        if is_sound(backend) {
+            true
+        } else if is_usable(backend) {
+            !others.any(|other| is_sound(&other) && other.is_full())
+        } else {
+            // One that is up is ejected at the most, and that may be over already.
+            self.is_open && !others.any(|other| other.is_up())
+        }
     }
 }
 
@@ -184,7 +198,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::BackendId;
+    use crate::backend::{BackendId, State};
     use crate::base::address::Endpoint;
     use crate::base::clock::Instant;
     use crate::base::random::Random;
@@ -316,6 +330,26 @@ mod tests {
         drop(failed);
         assert!(first.take().is_some());
         assert!(second.take().is_some());
+    }
+
+    #[test]
+    fn nobody_who_waits_is_sent_to_a_backend_that_is_down_unless_all_are_taken_for_up() {
+        let pool = pool(&[1, 1]);
+        let mut held = pool.fill();
+        let places = [pool.join(), pool.join()];
+        pool.backends[0].set_state(State::Down);
+        drop(held.remove(0));
+        pool.backends[0].serve_waiting();
+        assert!(places[0].take().is_none(), "the other one is up");
+        pool.backends[1].set_state(State::Down);
+        pool.backends[0].serve_waiting();
+        assert!(places[0].take().is_none(), "nobody is up");
+        pool.queue.set_all_down(AllDown::Open);
+        pool.backends[0].serve_waiting();
+        let served = places[0].take().expect("all are taken for up");
+        drop(held);
+        assert!(places[1].take().is_some());
+        drop(served);
     }
 
     /// Sessions of four threads come, wait, leave and end at random; replay with RINGLANE_SEED.

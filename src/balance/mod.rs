@@ -136,6 +136,11 @@ impl Balancer {
         self.balance == Balance::PeakEwma
     }
 
+    /// What happens while no backend is usable.
+    pub const fn all_down(&self) -> AllDown {
+        self.all_down
+    }
+
     /// Whether any backend is [usable](Backend::is_usable), be there room or not.
     pub fn is_usable(&self, now: Instant) -> bool {
         let mut members = self.tiers.iter().flat_map(|tier| &tier.members);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::backend::{Backend, Lease, Permit, Refusal, Slot};
+use crate::backend::{Backend, Lease, Permit, Slot};
 use crate::balance::Ask;
 use crate::base::address::Endpoint;
 use crate::base::clock::{Instant, now};
@@ -123,7 +123,7 @@ pub(super) struct Dialler<'a> {
     /// The last attempt looked whether a backend that had failed is back.
     probed: bool,
     /// The next attempt, as the pool's breaker counts it.
-    permit: Option<Permit>,
+    pub(super) permit: Option<Permit>,
     /// The session, as the pool's breaker counts it.
     pub(super) slot: Option<Slot>,
 }
@@ -184,37 +184,6 @@ impl<'a> Dialler<'a> {
             self.call.cells.retries_denied.inc();
         }
         granted && self.enter(time)
-    }
-
-    /// Whether the pool's breaker lets one more connect through. What an attempt before has come to
-    /// remains the fault.
-    fn enter(&mut self, time: Instant) -> bool {
-        let pool = self.call.pool;
-        let Some(settings) = &pool.breaker else {
-            return true;
-        };
-        let breaker = &pool.live.breaker;
-        if self.slot.is_none() {
-            self.slot = breaker.try_slot(settings);
-        }
-        let permit = match self.slot {
-            Some(_) => breaker.enter(settings, time),
-            None => Err(Refusal::Full),
-        };
-        let refusal = match permit {
-            Ok(permit) => {
-                self.permit = Some(permit);
-                return true;
-            }
-            Err(refusal) => refusal,
-        };
-        if self.fault.attempts == 0 {
-            self.fault.reason = match refusal {
-                Refusal::Full => Reason::PoolFull,
-                Refusal::Open => Reason::BreakerOpen,
-            };
-        }
-        false
     }
 
     pub(super) async fn attempt(&mut self, mut lease: Lease) -> Option<Dialled> {

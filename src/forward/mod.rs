@@ -6,5 +6,6 @@ pub mod preface;
 pub mod relay;
 pub mod secure;
 
+mod breaker;
 mod pump;
 mod queue;

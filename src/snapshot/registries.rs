@@ -273,6 +273,7 @@ impl Pool {
             open.map(|member| &member.backend)
         };
         self.live.queue.set_members(open());
+        self.live.queue.set_all_down(self.balancer.all_down());
         self.live.ejector.set(self.outliers, open(), now());
         self.live.breaker.set(self.breaker.as_ref());
         open()

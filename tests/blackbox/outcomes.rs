@@ -387,3 +387,61 @@ fn no_more_connects_are_under_way_than_the_breaker_allows() {
     assert_eq!(breaker(&ringlane, "pending"), 0.0);
     assert_eq!(breaker(&ringlane, "connections"), 0.0);
 }
+
+#[test]
+fn clients_that_leave_while_they_are_dialled_give_everything_back() {
+    let front = address();
+    let hanging = crate::support::hanging::Hanging::start();
+    let settings = "connect = { timeout = \"20s\", total = \"20s\" }\n\
+                    breaker = { max_pending = 3, max_connections = 3, min_samples = 1 }";
+    let ringlane = Ringlane::start(&configuration(front, settings, &[hanging.address]));
+    let clients: Vec<_> = (0..3)
+        .map(|_| {
+            let stream = TcpStream::connect(front).unwrap();
+            let socket = socket2::SockRef::from(&stream);
+            socket.set_linger(Some(Duration::ZERO)).unwrap();
+            stream
+        })
+        .collect();
+    eventually("they are dialled", || {
+        (breaker(&ringlane, "pending") == 3.0).then_some(())
+    });
+    assert_eq!(visit(front), "", "there is no room for another");
+    drop(clients);
+    eventually("they have left", || {
+        let held = breaker(&ringlane, "pending") + breaker(&ringlane, "connections");
+        (held == 0.0).then_some(())
+    });
+    assert_eq!(
+        breaker(&ringlane, "state"),
+        0.0,
+        "that speaks against nobody"
+    );
+    let lines = ringlane.session_lines(4);
+    let count = |reason: &str| lines.iter().filter(|line| line["reason"] == reason).count();
+    assert_eq!((count("client_reset"), count("pool_full")), (3, 1));
+}
+
+#[test]
+fn handshakes_that_fail_eject_backends_and_open_the_breaker() {
+    let backends = [Moody::start("this is no TLS"), Moody::start("nor is this")];
+    let front = address();
+    let list = backends.each_ref().map(|backend| backend.address);
+    let settings = "tls = { verify = \"none\" }\n\
+                    outliers = { failure_rate = \"50%\", min_samples = 3 }\n\
+                    breaker = { min_samples = 8 }";
+    let ringlane = Ringlane::start(&configuration(front, settings, &list));
+    (0..8).for_each(|_| assert_eq!(visit(front), ""));
+    eventually("it is open", || {
+        (breaker(&ringlane, "state") == 2.0).then_some(())
+    });
+    let ejected = ["b0", "b1"].map(|name| ejections(&ringlane, name, "failure_rate"));
+    assert_eq!(ejected[0] + ejected[1], 1.0, "one of two at a time");
+    assert_eq!(breaker(&ringlane, "pending"), 0.0);
+    visit(front);
+    eventually("nobody is let through", || {
+        let lines = ringlane.lines_so_far();
+        let refused = lines.iter().filter(|it| it["reason"] == "breaker_open");
+        (refused.count() == 1).then_some(())
+    });
+}

@@ -504,6 +504,7 @@ impl World {
             member.backend.set_limit(*limit);
         }
         self.live.queue.set_members(open());
+        self.live.queue.set_all_down(snapshot.all_down);
         self.live.ejector.set(snapshot.outliers, open(), self.now);
         self.live.breaker.set(snapshot.breaker.as_ref());
         open()

@@ -243,7 +243,10 @@ impl World {
                 return;
             };
             let seed = self.seed;
-            let is_usable = lease.is_usable(self.now);
+            // With `open` and nobody usable all are taken for usable.
+            let is_open = self.snapshot.all_down == AllDown::Open;
+            let is_usable =
+                lease.is_usable(self.now) || is_open && !self.snapshot.balancer.is_usable(self.now);
             assert!(is_usable, "seed {seed}: {:?}", lease.id());
             let mut session = self.sessions.remove(&id).unwrap();
             drop(session.place.take());

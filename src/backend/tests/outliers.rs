@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::backend::{BackendId, State, WARM};
 use crate::base::address::Endpoint;
