@@ -108,10 +108,11 @@
 //!   the wait by resetting its socket. There is no `select!` and no `timeout` on a worker.
 //! - **No lock on the data path,** except around two maps, once for each handshake: of sources, where
 //!   `handshake_rate` is set, and of sessions with backends, where whoever would wait goes without; around the
-//!   keys that seal a TLS session's records, which nobody else ever asks for; and around the orders of a backend that
-//!   has some, once for each connect. No atomic that
-//!   two workers write except the facts of a backend, a pool's rotation, trickle and retry budget, the sources of a
-//!   listener or route that limits them, the number of sessions of a route that limits it, and, once per buffer, the session log's queue.
+//!   keys that seal a TLS session's records, which nobody else ever asks for; around the orders of a backend that
+//!   has some, once for each connect; and where a connect or the beginning of a session has failed. No atomic that
+//!   two workers write except the facts of a backend, a pool's rotation, trickle, retry budget and breaker, the
+//!   sources of a listener or route that limits them, the number of sessions of a route that limits it, and, once
+//!   per buffer, the session log's queue.
 //! - **No session edits its snapshot,** and none sees two of them.
 //! - **A rejected configuration changes nothing:** building a snapshot and binding sockets touch no live
 //!   state, and after the first change nothing can be refused.
@@ -220,6 +221,8 @@
 //! |---|---|---|
 //! | a backend's counts and last failure ([`backend::Backend`]) | workers | balancers, metrics |
 //! | a backend's health ([`backend::State`]) | control thread | balancers, metrics |
+//! | who is ejected ([`backend::Ejector`]) | workers, control thread, main thread | balancers, metrics |
+//! | a pool's breaker ([`backend::Breaker`]), if it has one | workers | workers, metrics |
 //! | a pool's turns ([`balance::Rotation`]) and retry budget | workers | workers |
 //! | metric cells ([`metrics::Cells`]) and heartbeats | one worker each | control thread, and workers for the number of sessions |
 //! | sources, their connections and bytes ([`limits::sources`]), connections of routes ([`limits::crowd`]) | workers | workers, metrics |
@@ -271,6 +274,9 @@
 //! | model | one configuration, checked, with every default |
 //! | probe | one health check of one backend |
 //! | up, down | what probes say of a backend; without them it is up |
+//! | ejected | left out for a while because its connects or sessions failed |
+//! | usable | up and not ejected |
+//! | breaker | lets no client through to a pool that fails |
 //! | registry | finds again what outlives snapshots |
 //! | cells | counters that one worker writes |
 //! | wheel | a worker's sessions by the time of their next visit; in [`balance`], turns by weight |

@@ -319,6 +319,8 @@ proxy_protocol = { send = "v2", tlvs = ["crc32c", "alpn", "unique_id", "ssl"], p
 tls = { ca = "internal.pem", sni = "WWW.internal", certificate = "me.pem", key = "me.key", alpn = ["h2"], min_version = "1.3" }
 backends = ["DB.example.com.:5432", "[fd00::1]:80", "unix:/run/b.sock", "10.0.0.1:80"]
 all_down = "closed"
+outliers = { connect_failures = 2, failure_rate = "40%", window = "1m", min_samples = 7, eject = "7s", eject_most = "8s", max_eject = "100%" }
+breaker = { max_connections = 100, max_pending = 10, failure_rate = "off", window = "3s", min_samples = 9, open = "1s", probes = 1 }
 health = { type = "http", interval = "1s", timeout = "500ms", rise = 1, fall = 9, address = "10.0.0.7", port = 81, initial = "check", http = { method = "HEAD", path = "/up?a=\"b\"", host = "www.internal:80", status = ["200", "300-399"] } }
 [pool."long name."]
 balance = "source_hash"

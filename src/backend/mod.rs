@@ -3,12 +3,17 @@
 //! These facts live outside the snapshot and are keyed by a stable id, so a reload keeps them
 //! ([`Registry`]). Workers write them as they dial and close; `balance` reads them to choose.
 
+mod breaker;
 mod health;
 mod latency;
+mod notice;
+mod outliers;
 mod parting;
+mod past;
 mod queue;
 mod registry;
 mod retry_budget;
+mod window;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -18,8 +23,11 @@ use std::time::Duration;
 use crate::base::address::Endpoint;
 use crate::base::clock::Instant;
 
+pub use breaker::{Breaker, Permit, Phase, Refusal, Slot, Turn};
 pub use health::{Probed, State};
 use latency::Latency;
+pub use notice::{EjectionCause, Notice, Return};
+pub use outliers::{Beginning, Ejector};
 pub use parting::{AsUp, Cause, Due, Era, Orders, Standing};
 pub use queue::{Place, Queue};
 pub use registry::Registry;
@@ -80,22 +88,28 @@ pub struct Backend {
     usable_since: AtomicU64,
     latency: Latency,
     parting: parting::Facts,
+    outliers: outliers::Facts,
     /// Who waits for a slot, here or at another backend of the pool.
     queue: Arc<Queue>,
+    /// Who of the pool's backends is left out because of failures.
+    ejector: Arc<Ejector>,
 }
 
 impl Backend {
     /// A backend that nobody is connected to and that never failed, without a limit.
     pub fn new(id: BackendId) -> Self {
-        Self::in_line(id, Arc::default())
+        Self::in_line(id, Arc::default(), Arc::default())
     }
 
-    /// The same as one of several whose clients wait in one line.
-    pub fn in_line(id: BackendId, queue: Arc<Queue>) -> Self {
+    /// The same as one of several whose clients wait in one line, and of which only some are ejected at a
+    /// time.
+    pub fn in_line(id: BackendId, queue: Arc<Queue>, ejector: Arc<Ejector>) -> Self {
         Self {
             id,
             number: next_number(),
             queue,
+            ejector,
+            outliers: outliers::Facts::default(),
             active: AtomicU32::new(0),
             limit: AtomicU32::new(0),
             failed_at: AtomicU64::new(0),
@@ -142,7 +156,7 @@ impl Backend {
     /// workers that choose meanwhile see it.
     pub fn lease(self: &Arc<Self>) -> Lease {
         self.active.fetch_add(1, Ordering::Relaxed);
-        Lease(Arc::clone(self))
+        Lease::of(self)
     }
 
     /// The same unless the backend has as many connections as it may; exact however many workers ask at
@@ -156,7 +170,7 @@ impl Backend {
         let taken = self
             .active
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more);
-        taken.is_ok().then(|| Lease(Arc::clone(self)))
+        taken.is_ok().then(|| Lease::of(self))
     }
 
     /// Whether the backend has as many connections as it may.
@@ -184,17 +198,15 @@ impl Backend {
     }
 
     /// The end of a lease where there is a limit.
-    fn give_back(self: &Arc<Self>) {
+    fn give_back(self: &Arc<Self>, mut slot: Option<Slot>) {
         let fits = self.active.load(Ordering::SeqCst) <= self.limit.load(Ordering::Relaxed);
-        if fits && self.queue.hand_over(self) {
+        if fits && self.queue.hand_over(self, &mut slot) {
             return;
         }
         self.active.fetch_sub(1, Ordering::SeqCst);
-        // Somebody may have begun to wait since the look at the line. Not at a backend that has failed:
-        // `hand_over` has decided on that.
-        if !self.has_failed() {
-            self.serve_waiting();
-        }
+        drop(slot);
+        // Somebody may have begun to wait since the look at the line.
+        self.serve_waiting();
     }
 
     /// Notes that the backend is new beside others, or has come back: where there is a slow start, its begins
@@ -202,7 +214,9 @@ impl Backend {
     pub fn became_usable(self: &Arc<Self>, now: Instant) {
         let since = now.as_nanos().max(1);
         self.usable_since.store(since, Ordering::Relaxed);
-        self.serve_waiting();
+        if self.queue.waiting() > 0 {
+            self.queue.serve_at_last(self);
+        }
     }
 
     /// How much of its weight the backend counts with, of [`WARM`], while a slow start takes `time`: a tenth
@@ -262,6 +276,7 @@ impl Backend {
         self.latency.feel_peak(now, FAILED_CONNECT);
         self.failed_at
             .store(now.as_nanos().max(1), Ordering::Relaxed);
+        self.ejector.connect_failed(self, now);
     }
 
     /// Notes that TLS or the way to it failed with a backend that had taken the connection.
@@ -270,11 +285,14 @@ impl Backend {
             .store(now.as_nanos().max(1), Ordering::Relaxed);
     }
 
-    /// Notes that a connect succeeded, which clears the last failure.
-    pub fn connect_succeeded(&self) {
+    /// Notes that a connect succeeded, which clears the last failure, ends an ejection for such, and lets
+    /// those go there who wait.
+    pub fn connect_succeeded(self: &Arc<Self>, now: Instant) {
         self.connects_total.fetch_add(1, Ordering::Relaxed);
-        if self.failed_at.load(Ordering::Relaxed) != 0 {
+        if self.failed_at.load(Ordering::Relaxed) != 0 || self.is_out() {
             self.failed_at.store(0, Ordering::Relaxed);
+            self.end_ejection(now);
+            self.serve_waiting();
         }
     }
 
@@ -304,12 +322,33 @@ fn next_number() -> u32 {
 
 /// One connection counted on a backend; dropping it counts it off, or gives it to whoever waits.
 #[derive(Debug)]
-pub struct Lease(Arc<Backend>);
+pub struct Lease {
+    backend: Arc<Backend>,
+    /// Where the pool counts its connections, too.
+    slot: Option<Slot>,
+}
 
 impl Lease {
+    fn of(backend: &Arc<Backend>) -> Self {
+        Self {
+            backend: Arc::clone(backend),
+            slot: None,
+        }
+    }
+
     /// The backend itself.
     pub const fn backend(&self) -> &Arc<Backend> {
-        &self.0
+        &self.backend
+    }
+
+    /// Holds a connection of the pool for as long as it lives itself.
+    pub fn set_slot(&mut self, slot: Option<Slot>) {
+        self.slot = slot;
+    }
+
+    /// The connection of the pool, if it holds one.
+    pub const fn take_slot(&mut self) -> Option<Slot> {
+        self.slot.take()
     }
 }
 
@@ -317,16 +356,16 @@ impl Deref for Lease {
     type Target = Backend;
 
     fn deref(&self) -> &Backend {
-        &self.0
+        &self.backend
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.0.limit.load(Ordering::Relaxed) == 0 {
-            self.0.active.fetch_sub(1, Ordering::Relaxed);
+        if self.backend.limit.load(Ordering::Relaxed) == 0 {
+            self.backend.active.fetch_sub(1, Ordering::Relaxed);
         } else {
-            self.0.give_back();
+            self.backend.give_back(self.slot.take());
         }
     }
 }
@@ -390,7 +429,7 @@ mod tests {
         assert!(backend.recently_failed(Instant::from_millis(6_999)));
         assert!(!backend.recently_failed(Instant::from_millis(7_000)));
         backend.connect_begins(Instant::from_millis(7_000));
-        backend.connect_succeeded();
+        backend.connect_succeeded(Instant::from_millis(7_000));
         assert!(!backend.recently_failed(Instant::from_millis(7_000)));
     }
 
@@ -429,7 +468,7 @@ mod tests {
     fn success_clears_the_failure() {
         let backend = backend();
         backend.connect_failed(Instant::from_millis(5_000));
-        backend.connect_succeeded();
+        backend.connect_succeeded(Instant::from_millis(7_000));
         assert!(!backend.recently_failed(Instant::from_millis(5_001)));
         assert_eq!((backend.connects_total(), backend.failures_total()), (1, 1));
     }

@@ -12,7 +12,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::{Backend, Era, Lease};
+use super::{Backend, Era, Lease, Slot};
+use crate::config::model::AllDown;
 use crate::sys::wake::Wake;
 
 /// The line of one pool; kept over reloads and shared by all workers.
@@ -36,6 +37,8 @@ struct Line {
     granted: BTreeMap<u64, (Lease, Era)>,
     /// The backends that the pool has now and that take new connections.
     members: Vec<Weak<Backend>>,
+    /// Where none of these is up clients go to them as if all were.
+    is_open: bool,
 }
 
 /// A place in the line; whoever drops it has left, and a slot that it was given goes to the next.
@@ -78,9 +81,14 @@ impl Queue {
         let _before = mem::replace(&mut self.line.lock().members, members);
     }
 
-    /// Gives a slot of `backend` that its holder no longer needs to whoever has waited longest; `false`:
-    /// nobody takes it.
-    pub(super) fn hand_over(&self, backend: &Arc<Backend>) -> bool {
+    /// From now on this is what happens while no backend is up.
+    pub fn set_all_down(&self, all_down: AllDown) {
+        self.line.lock().is_open = all_down == AllDown::Open;
+    }
+
+    /// Gives a slot of `backend` that its holder no longer needs to whoever has waited longest, with that of
+    /// the pool; `false`: nobody takes it.
+    pub(super) fn hand_over(&self, backend: &Arc<Backend>, slot: &mut Option<Slot>) -> bool {
         if self.waiting() == 0 {
             return false;
         }
@@ -88,14 +96,27 @@ impl Queue {
         if !line.has(backend) || !line.is_worth_trying(backend) {
             return false;
         }
-        self.grant(&mut line, || Lease(Arc::clone(backend)))
+        self.grant(&mut line, || {
+            let mut lease = Lease::of(backend);
+            lease.set_slot(slot.take());
+            lease
+        })
     }
 
-    /// Gives the free slots of `backend` to those who wait.
+    /// Gives the free slots of `backend` to those who wait, if they should try it.
     pub(super) fn serve(&self, backend: &Arc<Backend>) {
+        self.serve_where(backend, |line| line.is_worth_trying(backend));
+    }
+
+    /// The same for one that has come back: its failures are of before.
+    pub(super) fn serve_at_last(&self, backend: &Arc<Backend>) {
+        self.serve_where(backend, |_| is_usable(backend));
+    }
+
+    fn serve_where(&self, backend: &Arc<Backend>, is_fit: impl Fn(&Line) -> bool) {
         while self.waiting() > 0 {
             let mut line = self.line.lock();
-            if !line.has(backend) {
+            if !line.has(backend) || !is_fit(&line) {
                 return;
             }
             let Some(lease) = backend.try_lease() else {
@@ -133,14 +154,27 @@ impl Line {
         self.members.iter().any(|member| member.as_ptr() == wanted)
     }
 
-    /// Whether a client should try `backend` rather than go on waiting: it has not failed, or there is
-    /// none that has not and only lacks room. Without this the first failed connect would hand its slot
-    /// to all who wait, one after the other, and they would all fail.
+    /// Whether a client should try `backend` rather than go on waiting: it is usable and has not failed, or
+    /// there is none that has not and only lacks room. Without this the first failed connect would hand its
+    /// slot to all who wait, one after the other, and they would all fail.
     fn is_worth_trying(&self, backend: &Backend) -> bool {
-        let is_sound = |member: &Backend| member.is_up() && !member.has_failed();
+        let is_sound = |member: &Backend| is_usable(member) && !member.has_failed();
         let mut others = self.members.iter().filter_map(Weak::upgrade);
-        is_sound(backend) || !others.any(|other| is_sound(&other) && other.is_full())
+        if is_sound(backend) {
+            true
+        } else if is_usable(backend) {
+            !others.any(|other| is_sound(&other) && other.is_full())
+        } else {
+            // One that is up is ejected at the most, and that may be over already.
+            self.is_open && !others.any(|other| other.is_up())
+        }
     }
+}
+
+/// Whether clients may go there at all. One whose ejection has just run out may not until it is noticed,
+/// which is when those who wait are looked after.
+fn is_usable(backend: &Backend) -> bool {
+    backend.is_up() && !backend.is_out()
 }
 
 impl Place {
@@ -166,7 +200,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::BackendId;
+    use crate::backend::{BackendId, State};
     use crate::base::address::Endpoint;
     use crate::base::clock::Instant;
     use crate::base::random::Random;
@@ -185,7 +219,7 @@ mod tests {
                 name: format!("b{number}").into(),
                 endpoint: Endpoint::Inet("10.0.0.1:80".parse().unwrap()),
             };
-            let backend = Backend::in_line(id, Arc::clone(&queue));
+            let backend = Backend::in_line(id, Arc::clone(&queue), Arc::default());
             backend.set_limit(limit);
             Arc::new(backend)
         };
@@ -301,6 +335,26 @@ mod tests {
         drop(failed);
         assert!(first.take().is_some());
         assert!(second.take().is_some());
+    }
+
+    #[test]
+    fn nobody_who_waits_is_sent_to_a_backend_that_is_down_unless_all_are_taken_for_up() {
+        let pool = pool(&[1, 1]);
+        let mut held = pool.fill();
+        let places = [pool.join(), pool.join()];
+        pool.backends[0].set_state(State::Down);
+        drop(held.remove(0));
+        pool.backends[0].serve_waiting();
+        assert!(places[0].take().is_none(), "the other one is up");
+        pool.backends[1].set_state(State::Down);
+        pool.backends[0].serve_waiting();
+        assert!(places[0].take().is_none(), "nobody is up");
+        pool.queue.set_all_down(AllDown::Open);
+        pool.backends[0].serve_waiting();
+        let served = places[0].take().expect("all are taken for up");
+        drop(held);
+        assert!(places[1].take().is_some());
+        drop(served);
     }
 
     /// Sessions of four threads come, wait, leave and end at random; replay with RINGLANE_SEED.

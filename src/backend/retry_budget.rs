@@ -1,33 +1,38 @@
 //! Bounds how many connects may be retries, so that a failing pool is not finished off by them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::window::Window;
 use crate::base::clock::Instant;
 
-/// The seconds that count: the running one and the nine before it.
-const WINDOW_SECONDS: u32 = 10;
+/// How long connects and retries count.
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// Retries in a window that are allowed however few connects there are: 3 a second.
 const RETRIES_ALWAYS: u64 = 30;
 
-/// More than the window needs, so that a worker whose clock is a tick behind meets no bucket that
-/// another has already reused.
-const BUCKETS: usize = 16;
-
 /// How many connects and retries a pool has had in the last 10 s; one per pool, kept over reloads
 /// and shared by all workers. The permitted percentage is an argument because a reload may change
 /// it while these counts go on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RetryBudget {
     connects: Window,
     retries: Window,
 }
 
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl RetryBudget {
     /// A budget without history.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            connects: Window::new(WINDOW),
+            retries: Window::new(WINDOW),
+        }
     }
 
     /// Notes a session's first attempt to connect.
@@ -49,64 +54,6 @@ impl RetryBudget {
         }
         allowed
     }
-}
-
-/// Events of the last 10 s in buckets of one second.
-///
-/// Each bucket is one word, the second in its upper half and the count in its lower, so a bucket
-/// is reused and counted in one step. All workers read and write them; `Relaxed` is enough because
-/// a word is complete in itself and announces no other memory.
-#[derive(Debug, Default)]
-struct Window {
-    buckets: [AtomicU64; BUCKETS],
-}
-
-impl Window {
-    fn add(&self, now: Instant) {
-        let second = second_of(now);
-        let counted = |word| {
-            let (stamp, count) = unpack(word);
-            if stamp == second {
-                Some(pack(second, count.saturating_add(1)))
-            } else if stamp < second {
-                Some(pack(second, 1))
-            } else {
-                // This clock is a whole ring behind: its second is no longer of interest.
-                None
-            }
-        };
-        let bucket = &self.buckets[second as usize % BUCKETS];
-        // The error is the case above, and nothing has to be done about it.
-        let _ = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
-    }
-
-    fn sum(&self, now: Instant) -> u64 {
-        let second = second_of(now);
-        self.buckets
-            .iter()
-            .map(|bucket| unpack(bucket.load(Ordering::Relaxed)))
-            .filter(|&(stamp, _)| stamp > second.saturating_sub(WINDOW_SECONDS))
-            .map(|(_, count)| u64::from(count))
-            .sum()
-    }
-}
-
-/// Whole seconds since boot, from 1 upwards, as an untouched bucket is stamped 0.
-fn second_of(now: Instant) -> u32 {
-    let seconds = now.since(Instant::ZERO) + Duration::from_secs(1);
-    u32::try_from(seconds.as_secs()).unwrap_or(u32::MAX)
-}
-
-fn pack(second: u32, count: u32) -> u64 {
-    u64::from(second) << 32 | u64::from(count)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "takes the two halves of a word apart"
-)]
-const fn unpack(word: u64) -> (u32, u32) {
-    ((word >> 32) as u32, word as u32)
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ pub struct Balancer {
     members: Vec<Member>,
     /// Members of weight above 0 by tier, lowest first; no tier is empty.
     tiers: Vec<Tier>,
-    /// What happens once no member of any tier is up.
+    /// What happens once no member of any tier is usable.
     all_down: AllDown,
     slow_start: Option<Duration>,
 }
@@ -118,7 +118,7 @@ impl Balancer {
         }
     }
 
-    /// The same, but for what happens once no member of any tier is up.
+    /// The same, but for what happens once no member of any tier is usable.
     #[must_use]
     pub fn with_all_down(mut self, all_down: AllDown) -> Self {
         self.all_down = all_down;
@@ -134,6 +134,17 @@ impl Balancer {
     /// Whether it goes by how far away backends [feel](Backend::feel_connect).
     pub fn feels(&self) -> bool {
         self.balance == Balance::PeakEwma
+    }
+
+    /// What happens while no backend is usable.
+    pub const fn all_down(&self) -> AllDown {
+        self.all_down
+    }
+
+    /// Whether any backend is [usable](Backend::is_usable), be there room or not.
+    pub fn is_usable(&self, now: Instant) -> bool {
+        let mut members = self.tiers.iter().flat_map(|tier| &tier.members);
+        members.any(|member| member.backend.is_usable(now))
     }
 
     /// All members in the file's order, those of weight 0 too.

@@ -52,12 +52,12 @@ pub(super) enum Pass {
     Any,
 }
 
-/// Whom a walk may choose, by what probes say.
+/// Whom a walk may choose, by what probes and failures say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whom {
-    /// Members that are up.
-    Up,
-    /// All, since none is up.
+    /// Members that are usable.
+    Usable,
+    /// All, since none is usable.
     All,
 }
 
@@ -120,7 +120,7 @@ impl Candidates<'_> {
     pub(super) fn allows(&self, place: usize) -> bool {
         let backend = &self.tier.members[place].backend;
         !self.tried.contains(self.index, place)
-            && (self.whom == Whom::All || backend.is_up())
+            && (self.whom == Whom::All || backend.is_usable(self.now))
             && !backend.is_full()
             && match self.pass {
                 Pass::Fresh => !backend.recently_failed(self.now),

@@ -21,8 +21,8 @@ use crate::config::model::{AllDown, Balance};
 /// A backup comes before a primary that is known to fail: otherwise every session would first try
 /// all primaries that are down, and spend its attempts and the pool's retries on them.
 ///
-/// A backend that is [down](Backend::is_up) is not yielded at all while any other is up, of whatever
-/// tier. Where none is, the pool's `all_down` says what happens: nothing is yielded; or everything as if
+/// A backend that is not [usable](Backend::is_usable) is not yielded at all while any other is, of whatever
+/// tier, even if that has no room. Where none is, the pool's `all_down` says what happens: nothing is yielded; or everything as if
 /// it were up; or, for one session a second, one backend, each in its turn.
 ///
 /// Each backend is chosen when it is asked for, by the facts of that moment.
@@ -58,7 +58,7 @@ impl<'a> Walk<'a> {
             random: Random::new(ask.seed),
             tier: 0,
             pass: Pass::Fresh,
-            whom: Whom::Up,
+            whom: Whom::Usable,
             tried: Tried::default(),
             left: CONNECT_ATTEMPTS_MAX,
         }
@@ -67,7 +67,7 @@ impl<'a> Walk<'a> {
     /// How the backend that was yielded last was chosen.
     pub fn chose(&self) -> AsUp {
         match self.whom {
-            Whom::Up => AsUp::Yes,
+            Whom::Usable => AsUp::Yes,
             Whom::All => AsUp::No,
         }
     }
@@ -105,17 +105,20 @@ impl<'a> Walk<'a> {
         if self.tier < self.balancer.tiers.len() {
             return;
         }
-        let none_is_up = self.tried.is_empty() && self.whom == Whom::Up;
+        let none_was = self.tried.is_empty() && self.whom == Whom::Usable;
         match self.pass {
             Pass::Fresh => (self.pass, self.tier) = (Pass::Any, 0),
-            _ if none_is_up && self.balancer.all_down == AllDown::Open => {
+            _ if none_was
+                && self.balancer.all_down == AllDown::Open
+                && !self.balancer.is_usable(self.now) =>
+            {
                 (self.pass, self.whom, self.tier) = (Pass::Fresh, Whom::All, 0);
             }
             _ => {}
         }
     }
 
-    /// The one backend that a session gets of a pool whose backends are all down.
+    /// The one backend that a session gets of a pool none of whose backends is usable.
     fn trickle(&mut self) -> Option<&'a Arc<Backend>> {
         self.left = 0;
         let tiers = &self.balancer.tiers;
@@ -149,7 +152,11 @@ impl<'a> Iterator for Walk<'a> {
             }
             self.advance();
         }
-        if self.left > 0 && self.tried.is_empty() && balancer.all_down == AllDown::Trickle {
+        if self.left > 0
+            && self.tried.is_empty()
+            && balancer.all_down == AllDown::Trickle
+            && !balancer.is_usable(self.now)
+        {
             return self.trickle();
         }
         None

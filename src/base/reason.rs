@@ -41,10 +41,13 @@ pub enum Reason {
     Overload,
     /// The pool has no backend that may be tried.
     NoBackend,
-    /// Every backend that may be tried has as many connections as it may, and nobody more may wait.
+    /// Every backend that may be tried has as many connections as it may, and nobody more may wait; or the
+    /// pool itself has.
     PoolFull,
     /// No backend had room for one more connection within `queue_timeout`.
     QueueTimeout,
+    /// Too many connects of the pool failed: its breaker is open.
+    BreakerOpen,
     /// The last backend tried refused the connection.
     ConnectRefused,
     /// The last backend tried did not answer in time.
@@ -78,7 +81,7 @@ pub enum Side {
 
 impl Reason {
     /// Every reason, in the order of the manual.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Eof,
         Self::ClientReset,
         Self::BackendReset,
@@ -100,6 +103,7 @@ impl Reason {
         Self::NoBackend,
         Self::PoolFull,
         Self::QueueTimeout,
+        Self::BreakerOpen,
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::ConnectUnreachable,
@@ -135,6 +139,7 @@ impl Reason {
             Self::NoBackend => "no_backend",
             Self::PoolFull => "pool_full",
             Self::QueueTimeout => "queue_timeout",
+            Self::BreakerOpen => "breaker_open",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectUnreachable => "connect_unreachable",
@@ -165,6 +170,7 @@ impl Reason {
                 | Self::NoBackend
                 | Self::PoolFull
                 | Self::QueueTimeout
+                | Self::BreakerOpen
                 | Self::ConnectRefused
                 | Self::ConnectTimeout
                 | Self::ConnectUnreachable

@@ -15,6 +15,12 @@ pub(crate) fn unknown_key(section: &Section, place: Place, name: &str) -> Findin
     if section.later.contains(&name) {
         return Finding::at(place, format!("`{name}` is not supported yet in {title}"));
     }
+    if let ("[pool.NAME]", "max_connections") = (title, name) {
+        let message = format!("unknown key in {title}, got `{name}`");
+        let help = "write breaker = { max_connections = ... } for the whole pool, or \
+                    `max_connections` in [[pool.NAME.backend]] for one backend";
+        return Finding::at(place, message).help(Some(help.to_owned()));
+    }
     let keys = section.keys.iter().map(|key| key.name);
     let known: Vec<_> = keys.clone().collect();
     let (got, known) = (quoted(name), known.join("`, `"));

@@ -8,6 +8,7 @@ mod directory;
 mod freshness;
 mod known;
 mod names;
+mod outcomes;
 mod overload;
 mod probe;
 mod probe_tls;
@@ -31,12 +32,13 @@ use crate::base::clock::now_coarse;
 use crate::base::seldom::Seldom;
 use crate::config::model::Overload;
 use crate::health::Target;
-use crate::snapshot::Answers;
+use crate::snapshot::{Answers, Pool};
 use crate::worker::mailbox::Mailbox;
 
 pub use overload::Strain;
 
 use names::Names;
+use outcomes::{Outcomes, Watched};
 use overload::Watch;
 use prober::Prober;
 use server::Server;
@@ -112,6 +114,7 @@ enum Command {
     Introduce(Vec<Mailbox>),
     Probe(Vec<Target>),
     Watch(Option<Overload>),
+    LookAfter(Vec<Watched>),
     Stop,
 }
 
@@ -196,6 +199,12 @@ impl Control {
         self.command(Command::Watch(settings));
     }
 
+    /// Looks after what comes of the sessions of exactly these pools from now on.
+    pub fn look_after(&self, pools: &[Arc<Pool>]) {
+        let watched = pools.iter().map(|pool| Watched::of(pool)).collect();
+        self.command(Command::LookAfter(watched));
+    }
+
     /// Ends the admin server and the thread; responses under way are given a second.
     pub fn stop(mut self) {
         self.join();
@@ -235,6 +244,7 @@ async fn run(
     mut watch: Watch,
 ) {
     let mut prober = Prober::new();
+    let mut outcomes = Outcomes::new();
     loop {
         tokio::select! {
             command = commands.recv() => match command {
@@ -246,11 +256,13 @@ async fn run(
                 Some(Command::Introduce(workers)) => prober.introduce(workers),
                 Some(Command::Probe(targets)) => prober.set(targets),
                 Some(Command::Watch(settings)) => watch.set(settings),
+                Some(Command::LookAfter(pools)) => outcomes.set(pools),
                 Some(Command::Stop) | None => break,
             },
             () = names.turn() => {}
             () = prober.turn() => {}
             () = watch.turn() => {}
+            () = outcomes.turn() => {}
         }
     }
     server.stop().await;

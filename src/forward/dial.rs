@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::backend::{Backend, Era, Lease};
+use crate::backend::{Backend, Lease, Permit, Slot};
 use crate::balance::Ask;
 use crate::base::address::Endpoint;
 use crate::base::clock::{Instant, now};
 use crate::base::reason::Reason;
-use crate::forward::link::{Link, room};
+use crate::forward::link::Link;
 use crate::forward::opening::Opening;
 use crate::io::deadline::ended_after;
 use crate::io::shortage::Shortage;
@@ -65,6 +65,8 @@ pub struct Dialled {
     pub attempts: u8,
     /// How long the client waited for one that has room.
     pub queued: Option<Duration>,
+    /// To be told how the handshake with the backend went, where there is one and the pool has a breaker.
+    pub permit: Option<Permit>,
 }
 
 /// No backend could be reached.
@@ -91,6 +93,12 @@ pub struct DialFault {
 pub async fn dial(link: &Link, call: &Call<'_>) -> Result<Dialled, DialFault> {
     let mut dialler = Dialler::new(link, call);
     let Call { pool, ask, .. } = *call;
+    if let Some(settings) = &pool.breaker
+        && pool.live.breaker.is_open(settings, ask.now)
+    {
+        dialler.fault.reason = Reason::BreakerOpen;
+        return Err(dialler.fault);
+    }
     let mut walk = pool.balancer.walk(&pool.live.rotation, ask);
     while let Some(backend) = walk.next() {
         dialler.link.choose(backend.era().of_choice(walk.chose()));
@@ -120,6 +128,10 @@ pub(super) struct Dialler<'a> {
     pub(super) begun: Instant,
     /// The last attempt looked whether a backend that had failed is back.
     probed: bool,
+    /// The next attempt, as the pool's breaker counts it.
+    pub(super) permit: Option<Permit>,
+    /// The session, as the pool's breaker counts it.
+    pub(super) slot: Option<Slot>,
 }
 
 impl<'a> Dialler<'a> {
@@ -137,6 +149,8 @@ impl<'a> Dialler<'a> {
             fault,
             begun: call.ask.now,
             probed: false,
+            permit: None,
+            slot: None,
         }
     }
 
@@ -150,14 +164,17 @@ impl<'a> Dialler<'a> {
     }
 
     /// Whether the pool's limits allow one more attempt.
-    pub(super) fn may_try(&self) -> bool {
+    pub(super) fn may_try(&mut self) -> bool {
         if self.link.ending().is_some() {
             return false;
         }
         let time = now();
         if self.fault.attempts == 0 {
-            self.call.pool.live.budget.note_connect(time);
-            return true;
+            let may_enter = self.enter(time);
+            if may_enter {
+                self.call.pool.live.budget.note_connect(time);
+            }
+            return may_enter;
         }
         let pool = self.call.pool;
         let limits = &pool.connect;
@@ -166,22 +183,23 @@ impl<'a> Dialler<'a> {
         }
         if self.probed {
             // Probes are one a second and backend: what they cost is not the pool's to save on.
-            return true;
+            return self.enter(time);
         }
         let granted = pool.live.budget.try_retry(time, pool.retry_budget);
         if !granted {
             self.call.cells.retries_denied.inc();
         }
-        granted
+        granted && self.enter(time)
     }
 
     /// Tries a backend whose era at the [choice](Link::choose) the link knows.
-    pub(super) async fn attempt(&mut self, lease: Lease) -> Option<Dialled> {
+    pub(super) async fn attempt(&mut self, mut lease: Lease) -> Option<Dialled> {
         let backend = lease.backend();
         if let Some(reason) = self.go_to(backend) {
             self.fault.reason = reason;
             self.fault.cause = None;
             self.fault.backend = Some(Arc::clone(backend));
+            self.permit = None;
             return None;
         }
         self.fault.attempts += 1;
@@ -199,14 +217,18 @@ impl<'a> Dialler<'a> {
         }
         match outcome {
             Ok((socket, sent)) => {
-                backend.connect_succeeded();
-                if had_failed {
-                    backend.serve_waiting();
-                }
+                backend.connect_succeeded(time);
                 if self.call.pool.balancer.feels() {
                     backend.feel_connect(time, time - begun);
                 }
                 self.call.cells.connect_seconds.record(time - begun);
+                lease.set_slot(self.slot.take());
+                let mut permit = self.permit.take();
+                if self.call.pool.tls.is_none()
+                    && let Some(permit) = permit.take()
+                {
+                    permit.succeeded(time);
+                }
                 Some(Dialled {
                     socket,
                     sent,
@@ -215,6 +237,7 @@ impl<'a> Dialler<'a> {
                     took: time - begun,
                     attempts: self.fault.attempts,
                     queued: self.fault.queued,
+                    permit,
                 })
             }
             Err(cause) => {
@@ -222,43 +245,18 @@ impl<'a> Dialler<'a> {
                 self.fault.reason = cut.unwrap_or_else(|| reason_of(cause));
                 self.fault.cause = Some(cause).filter(|_| cut.is_none());
                 self.fault.backend = Some(Arc::clone(backend));
+                let permit = self.permit.take();
                 // A lack of ours says nothing of the backend, nor does a session that ended meanwhile.
                 let ours = self.fault.reason == Reason::Internal || cut.is_some();
                 if !ours && self.link.ending().is_none() {
                     backend.connect_failed(time);
+                    if let Some(permit) = permit {
+                        permit.failed(time);
+                    }
                 }
                 self.leave();
                 None
             }
-        }
-    }
-
-    /// Makes the session known as one of the backend's, and gives it its time where the backend has left
-    /// meanwhile: its snapshot may be an old one. The reason for which it must not go there, if any.
-    fn go_to(&self, backend: &Backend) -> Option<Reason> {
-        let orders = backend.has_orders().then(|| backend.orders());
-        if let Some(cause) = orders.and_then(|orders| orders.forbids(self.link.chosen())) {
-            return Some(cause.reason());
-        }
-        let mut sessions = self.call.sessions.borrow_mut();
-        let key = self.link.key()?;
-        sessions.mark(key, backend.number());
-        if let Some(orders) = orders {
-            let room = room(sessions.len());
-            // The session's own random number; the balancer has drawn from other bits of it.
-            let share = || u32::try_from(self.call.ask.seed >> 32).unwrap_or(0);
-            if let Some(at) = self.link.obey(&orders, now(), room, share) {
-                sessions.hasten(key, at);
-            }
-        }
-        None
-    }
-
-    /// The session has no backend again.
-    fn leave(&self) {
-        self.link.choose(Era::default());
-        if let Some(key) = self.link.key() {
-            self.call.sessions.borrow_mut().mark(key, 0);
         }
     }
 

@@ -8,5 +8,7 @@ pub mod relay;
 pub mod secure;
 mod toll;
 
+mod breaker;
+mod parting;
 mod pump;
 mod queue;

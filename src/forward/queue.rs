@@ -21,10 +21,12 @@ use crate::sys::wake::Wake;
 impl Pool {
     /// Whether a backend lacks nothing but room.
     pub(super) fn is_worth_waiting_for(&self) -> bool {
+        let time = now();
         let mut members = self.balancer.members().iter();
         members.any(|member| {
             let backend = &member.backend;
-            member.weight > 0 && backend.is_full() && backend.is_up() && !backend.has_failed()
+            let is_sound = backend.is_usable(time) && !backend.has_failed();
+            member.weight > 0 && backend.is_full() && is_sound
         })
     }
 }
@@ -49,14 +51,17 @@ impl Dialler<'_> {
             };
         }
         let waiting = pool.queue?;
+        // Who waits is no connection of the pool; the slot that it gets may come with one.
+        self.slot = None;
         let begun = now();
         let waited = self.wait(waiting).await;
         let time = now();
         self.fault.queued = Some(time - begun);
         match waited {
-            Ok((lease, chosen)) => {
+            Ok((mut lease, chosen)) => {
                 self.link.choose(chosen);
                 self.begun = time;
+                self.slot = lease.take_slot();
                 if !self.may_try() {
                     return None;
                 }
@@ -116,11 +121,8 @@ impl Dialler<'_> {
         let place = pool.live.queue.join(waiting.most, wake.clone());
         let place = place.ok_or((Reason::PoolFull, None))?;
         // A slot given back before we stood in the line went to nobody.
-        let sound = pool.balancer.members().iter();
-        sound
-            .map(|member| &member.backend)
-            .filter(|backend| !backend.has_failed())
-            .for_each(|backend| backend.serve_waiting());
+        let members = pool.balancer.members().iter();
+        members.for_each(|member| member.backend.serve_waiting());
         let cells = self.call.cells;
         cells.queued.inc();
         cells.queue.inc();

@@ -56,6 +56,8 @@ struct Check {
     target: Target,
     verdict: Verdict,
     due: Instant,
+    /// When the probe under way, or the last one, began.
+    begun: Instant,
 }
 
 impl Schedule {
@@ -93,8 +95,12 @@ impl Schedule {
         }
         let gone = before.into_values().map(|gone| {
             self.forget(&gone);
-            gone.target.backend.set_state(State::Up);
-            gone.target.backend
+            let backend = gone.target.backend;
+            if !backend.is_up() {
+                backend.set_state(State::Up);
+                backend.became_usable(now);
+            }
+            backend
         });
         let gone = gone.collect();
         self.spread(fresh, now);
@@ -135,6 +141,7 @@ impl Schedule {
                 target,
                 verdict: Verdict::new(state),
                 due,
+                begun: now,
             };
             self.checks.insert(id, check);
         }
@@ -161,6 +168,7 @@ impl Schedule {
         self.queue.remove(&(due, number));
         let check = self.checks.get_mut(self.ids.get(&number)?)?;
         let interval = check.target.plan.health.interval;
+        check.begun = now;
         check.due = due + jittered(interval, &mut self.random);
         if check.due <= now {
             // Too much to do: probes that were missed are not made up for.
@@ -189,6 +197,7 @@ impl Schedule {
         let state = match outcome {
             Ok(()) => {
                 backend.probe_passed(took);
+                backend.probe_succeeded(check.begun, check.begun + took);
                 check.verdict.passed(health)
             }
             Err(why) if why.counts() => {

@@ -8,11 +8,13 @@ mod cells;
 mod exposition;
 mod histogram;
 pub mod names;
+mod outcomes;
 mod registry;
 mod render;
 
 pub use cells::{Cells, Counter, Gauge, ListenerCells, PoolCells, WorkerCells};
 pub use histogram::{BOUNDS_NANOS, Histogram};
+pub use outcomes::{BreakerFacts, Ejections};
 pub use registry::Registry;
 pub use render::{
     BackendFacts, CertificateFacts, GuardFacts, OverloadFacts, Probed, Scrape, render,

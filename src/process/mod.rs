@@ -82,6 +82,7 @@ fn forget_unused(metrics: &Registry, snapshot: &Snapshot) {
 /// Has the control thread look after what `snapshot` wants looked after.
 fn look_after(control: &Control, snapshot: &Snapshot) {
     control.probe(health::targets(snapshot));
+    control.look_after(snapshot.pools());
     control.watch(snapshot.model.global.overload);
 }
 

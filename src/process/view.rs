@@ -12,14 +12,15 @@ use parking_lot::RwLock;
 use super::forget_unused;
 use super::reload::Reloads;
 use crate::admin::{Reloaded, Surface};
-use crate::backend::Backend;
+use crate::backend::{Backend, EjectionCause, Phase};
 use crate::base::clock::{Instant, now};
 use crate::control::Event;
 use crate::limits::overload::{Cause, Signal};
 use crate::limits::store;
 use crate::log::writer::Writer;
 use crate::metrics::{
-    self, BackendFacts, CertificateFacts, GuardFacts, OverloadFacts, Probed, Registry, Scrape,
+    self, BackendFacts, BreakerFacts, CertificateFacts, Ejections, GuardFacts, OverloadFacts,
+    Probed, Registry, Scrape,
 };
 use crate::snapshot::Snapshot;
 use crate::sys::process::open_descriptors;
@@ -76,8 +77,9 @@ impl View {
                 connects: member.backend.connects_total(),
                 failures: member.backend.failures_total(),
                 usable: member.weight > 0
-                    && member.backend.is_up()
+                    && member.backend.is_usable(time)
                     && !member.backend.recently_failed(time),
+                ejections: ejections(&member.backend, time),
                 probed: pool.health.as_ref().map(|_| probed(&member.backend)),
             })
         });
@@ -106,6 +108,7 @@ impl View {
                 .map(|pool| Arc::clone(&pool.name))
                 .collect(),
             backends: members.collect(),
+            breakers: breakers(&snapshot),
         }
     }
 }
@@ -117,6 +120,30 @@ fn probed(backend: &Backend) -> Probed {
         failed: probed.failed,
         took: probed.took,
     }
+}
+
+fn ejections(backend: &Backend, time: Instant) -> Ejections {
+    Ejections {
+        now: u64::from(backend.is_ejected(time)),
+        connect_failures: backend.ejections(EjectionCause::ConnectFailures),
+        failure_rate: backend.ejections(EjectionCause::FailureRate),
+    }
+}
+
+/// Every pool's breaker.
+fn breakers(snapshot: &Snapshot) -> Vec<BreakerFacts> {
+    let pools = snapshot.pools().iter();
+    let breakers = pools.filter(|pool| pool.breaker.is_some()).map(|pool| {
+        let breaker = &pool.live.breaker;
+        BreakerFacts {
+            pool: Arc::clone(&pool.name),
+            state: breaker.phase() as u64,
+            turns: [Phase::Closed, Phase::HalfOpen, Phase::Open].map(|it| breaker.turns(it)),
+            connections: u64::from(breaker.connections()),
+            pending: u64::from(breaker.pending()),
+        }
+    });
+    breakers.collect()
 }
 
 /// Every certificate that clients or backends are shown.

@@ -30,7 +30,7 @@ impl Registries {
             // One that outlived its pool would give its slots to a line that nobody stands in.
             let known = known.filter(|known| known.is_in_line(&live.queue));
             let backend_of = |id| {
-                let new = Backend::in_line(id, Arc::clone(&live.queue));
+                let new = Backend::in_line(id, Arc::clone(&live.queue), Arc::clone(&live.ejector));
                 new.set_limit(backend.max_connections);
                 new.set_state(at_first(pool));
                 let new = Arc::new(new);
@@ -90,6 +90,9 @@ impl Pool {
             open.map(|member| &member.backend)
         };
         self.live.queue.set_members(open());
+        self.live.queue.set_all_down(self.balancer.all_down());
+        self.live.ejector.set(self.outliers, open(), now());
+        self.live.breaker.set(self.breaker.as_ref());
         open()
             .filter(|backend| backend.is_up() && !backend.has_failed())
             .for_each(Backend::serve_waiting);

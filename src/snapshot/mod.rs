@@ -13,11 +13,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::backend::{Queue, RetryBudget};
+use crate::backend::{Breaker, Ejector, Queue, RetryBudget};
 use crate::balance::{Balancer, Rotation};
 use crate::config::model::{
-    Connect, Health, Keepalive, Model, Partings, ProxyReceive, ProxySend, Relay, StartTls,
-    Timeouts, Waiting,
+    self, Connect, Health, Keepalive, Model, Outliers, Partings, ProxyReceive, ProxySend, Relay,
+    StartTls, Timeouts, Waiting,
 };
 use crate::limits::guard::Guard;
 use crate::metrics::{Cells, ListenerCells, PoolCells};
@@ -96,6 +96,10 @@ pub struct Pool {
     pub tls: Option<Arc<Encrypting>>,
     /// How the backends are probed; `None`: not at all.
     pub health: Option<Arc<Health>>,
+    /// Which backends are ejected because of their failures.
+    pub outliers: Outliers,
+    /// What the pool is spared; `None`: nothing.
+    pub breaker: Option<model::Breaker>,
     /// What each backend is called by itself, by its name within the pool; empty without `tls` and
     /// `health`.
     pub server_names: HashMap<Arc<str>, ServerName<'static>>,
@@ -116,6 +120,10 @@ pub struct PoolLive {
     pub budget: RetryBudget,
     /// Who waits for a backend.
     pub queue: Arc<Queue>,
+    /// Which backends are ejected.
+    pub ejector: Arc<Ejector>,
+    /// Only where there is a breaker.
+    pub breaker: Arc<Breaker>,
 }
 
 impl Listener {

@@ -184,6 +184,8 @@ impl Registries {
             proxy_protocol: pool.proxy_protocol.clone(),
             tls,
             health: pool.health.clone().map(Arc::new),
+            outliers: pool.outliers,
+            breaker: pool.breaker,
             server_names,
             partings: pool.partings,
             live,

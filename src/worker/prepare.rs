@@ -15,6 +15,7 @@ use super::front::Front;
 use super::heard::Heard;
 use super::record::Record;
 use super::session::find_backend;
+use crate::backend::Permit;
 use crate::base::clock::now;
 use crate::base::reason::{Reason, Side};
 use crate::config::model::{StartTls, Target};
@@ -94,14 +95,16 @@ pub(super) async fn prepare<'a>(
         bytes: first.into(),
         ours,
     };
-    find_backend(link, (listener, pool), &opening, worker, record).await?;
+    let permit = find_backend(link, (listener, pool), &opening, worker, record).await?;
     if let Some(StartTls::Postgres) = asks {
         worker
             .watched(link, consent(link, listener, record))
             .await?;
     }
     if let Some(tls) = &pool.tls {
-        encrypt(link, (listener, pool, tls), worker, record).await?;
+        let encrypted = encrypt(link, (listener, pool, tls), worker, record).await;
+        tell(permit, encrypted.err());
+        encrypted?;
     }
     if later && !bytes.is_empty() {
         link.set_unsent(Direction::Up, &bytes);
@@ -180,6 +183,7 @@ async fn encrypt(
             // Failing fast it would have the fewest connections, and get the next client, too.
             if let (Side::Backend, Some(backend)) = (ending.side, &record.lease) {
                 backend.handshake_failed(now());
+                link.begin_badly();
             }
             return Err(ending);
         }
@@ -188,6 +192,16 @@ async fn encrypt(
         link.set_unsent(Direction::Down, &said);
     }
     Ok(())
+}
+
+/// Tells the pool's breaker how the handshake with a backend went.
+fn tell(permit: Option<Permit>, ending: Option<Ending>) {
+    match (permit, ending.map(|ending| ending.side)) {
+        (Some(permit), None) => permit.succeeded(now()),
+        (Some(permit), Some(Side::Backend)) => permit.failed(now()),
+        // It was not the backend's fault.
+        _ => {}
+    }
 }
 
 /// Waits until the backend agrees to speak TLS, which PostgreSQL says in one byte.

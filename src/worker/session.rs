@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::prepare::{prepare, relay_prepared, say};
 use super::record::Record;
 use super::{Pinned, Worker};
+use crate::backend::{Beginning, Permit};
 use crate::balance::Ask;
 use crate::base::clock::{Instant, now};
 use crate::base::limits::OPENING_BYTES;
@@ -127,7 +128,7 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
         Some(pool) => {
             let opening = worker.opening(link);
             let found = find_backend(link, (listener, pool), &opening, worker, record).await;
-            found.map(|()| None)
+            found.map(|_| None)
         }
         // What a session's first moments take is not for its whole life.
         None => Box::pin(prepare(link, listener, worker, record)).await,
@@ -151,13 +152,15 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
 }
 
 /// Gives the link its backend, and the backend what the client has said by now.
+///
+/// Where a handshake with the backend follows, the permit of the pool's breaker is to be told of it.
 pub(super) async fn find_backend(
     link: &Link,
     (listener, pool): (&Listener, &Pool),
     opening: &Opening,
     worker: &Worker,
     record: &mut Record,
-) -> Result<(), Ending> {
+) -> Result<Option<Permit>, Ending> {
     let ask = Ask {
         source: record.client.map(|client| client.ip()),
         // What a client takes to say where it wants to go is not the backends' time.
@@ -189,7 +192,11 @@ pub(super) async fn find_backend(
         took,
         attempts,
         queued,
+        permit,
     } = dialled;
+    if pool.outliers.failure_rate.is_some() {
+        link.set_beginning(Beginning::of(lease.backend()));
+    }
     record.lease = Some(lease);
     record.connect = Some(took);
     record.attempts = attempts;
@@ -212,7 +219,7 @@ pub(super) async fn find_backend(
     if let Some(unsent) = bytes.get(sent..).filter(|unsent| !unsent.is_empty()) {
         link.set_unsent(Direction::Up, unsent);
     }
-    Ok(())
+    Ok(permit)
 }
 
 impl Worker {

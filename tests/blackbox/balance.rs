@@ -208,7 +208,8 @@ fn one_closed_backend_of_two_costs_no_client_anything() {
 fn clients_are_reset_at_once_when_every_backend_refuses() {
     let closed = [address(), address()];
     let front = address();
-    let ringlane = Ringlane::start(&service("p", front, &closed));
+    let configuration = service("p", front, &closed) + "outliers = { connect_failures = 0 }\n";
+    let ringlane = Ringlane::start(&configuration);
     for _ in 0..100 {
         let mut stream = TcpStream::connect(front).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -241,7 +242,8 @@ fn clients_are_reset_at_once_when_every_backend_refuses() {
 fn the_retry_budget_is_a_share_of_the_connections() {
     let closed = [address(), address()];
     let front = address();
-    let configuration = service("p", front, &closed) + "retry_budget = \"100%\"\n";
+    let configuration = service("p", front, &closed)
+        + "retry_budget = \"100%\"\noutliers = { connect_failures = 0 }\n";
     let ringlane = Ringlane::start(&configuration);
     for _ in 0..60 {
         let mut stream = TcpStream::connect(front).unwrap();

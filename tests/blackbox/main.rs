@@ -21,6 +21,7 @@ mod faults;
 mod health;
 mod idle;
 mod observe;
+mod outcomes;
 mod overload;
 mod pair;
 mod parting;

@@ -89,7 +89,7 @@ fn backend_is_tried_last_after_a_failure() {
         for _ in 0..50 {
             assert_eq!(pool.walk()[2..], [3, 0], "{balance:?}");
         }
-        pool.backend(0).connect_succeeded();
+        pool.backend(0).connect_succeeded(Instant::ZERO);
         if balance == Balance::PeakEwma {
             // It may be first again, yet the failure counts as a slow connect.
             continue;
@@ -108,7 +108,7 @@ fn backup_comes_before_primaries_that_have_failed_lately() {
         assert_eq!(pool.walk(), [1, 2, 0], "{balance:?}");
         pool.backend(1).connect_failed(NOW);
         assert_eq!(pool.walk()[0], 2, "{balance:?}");
-        pool.backend(0).connect_succeeded();
+        pool.backend(0).connect_succeeded(Instant::ZERO);
         assert_eq!(pool.walk(), [0, 2, 1], "{balance:?}");
     }
 }

@@ -3,6 +3,7 @@
 use super::Kind::{self, Choice, List, Number, Table, Tables};
 use super::Preset::{self, Empty, Required, Unset};
 use super::health::HEALTH;
+use super::outcomes::{BREAKER, OUTLIERS};
 use super::proxy::SEND;
 use super::tls::ENCRYPTION;
 use super::{ANY, POSITIVE, Section, key};
@@ -14,7 +15,7 @@ pub(super) static POOL: Section = Section {
     title: "[pool.NAME]",
     doc: "Where connections go.",
     one_of: &["backends", "backend"],
-    later: &["max_connections", "outliers", "breaker"],
+    later: &[],
     keys: &[
         key(
             "balance",
@@ -117,6 +118,18 @@ pub(super) static POOL: Section = Section {
             Kind::Text(&text::PARTING),
             Preset::Text("keep"),
             "The same for one whose weight a reload has set to 0.",
+        ),
+        key(
+            "outliers",
+            Table(&OUTLIERS),
+            Empty,
+            "Which backends get no clients for a while because they fail them.",
+        ),
+        key(
+            "breaker",
+            Table(&BREAKER),
+            Unset,
+            "Bounds of the pool, and a rest when it fails; none if left out.",
         ),
     ],
 };

@@ -6,6 +6,7 @@ mod backends;
 mod clients;
 mod health;
 mod limits;
+mod outcomes;
 mod overload;
 mod process;
 mod proxy;
@@ -17,6 +18,7 @@ use super::units;
 use Kind::{
     Choice, Entries, Flag, List, Named, Number, OneOrList, Size, Table, TableOrOff, Tables, Time,
 };
+pub(crate) use outcomes::OUTLIERS;
 pub(crate) use process::ROOT;
 
 /// A table of the file.

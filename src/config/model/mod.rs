@@ -4,6 +4,7 @@
 
 mod health;
 mod limits;
+mod outcomes;
 mod overload;
 mod parting;
 mod tls;
@@ -17,6 +18,7 @@ use crate::base::address::{Address, Endpoint};
 
 pub use health::{AllDown, BytesPattern, Exchange, Expect, Health, HttpProbe, Initial, Probe};
 pub use limits::{Access, Action, Enforcement, Entrance, Limits};
+pub use outcomes::{Breaker, Outliers};
 pub use overload::{Memory, Overload, OverloadAction, OverloadReady};
 pub use parting::{Parting, Partings};
 pub use tls::{
@@ -264,6 +266,10 @@ pub struct Pool {
     pub all_down: AllDown,
     /// What becomes of the sessions of a backend that leaves.
     pub partings: Partings,
+    /// Which backends are ejected because of their failures, and for how long.
+    pub outliers: Outliers,
+    /// What the pool is spared; `None`: nothing.
+    pub breaker: Option<Breaker>,
 }
 
 /// `pool.balance`

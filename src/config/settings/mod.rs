@@ -2,6 +2,7 @@
 
 mod health;
 mod limits;
+mod outcomes;
 mod overload;
 mod routes;
 
@@ -172,6 +173,8 @@ pub(crate) fn pool(pool: &Pool) -> Vec<Setting> {
         all.push((key, Some(parting_text(parting).into())));
     }
     all.extend(pool.health.iter().flat_map(health::health));
+    all.extend(outcomes::outliers(&pool.outliers));
+    all.extend(pool.breaker.iter().flat_map(outcomes::breaker));
     all
 }
 

@@ -110,6 +110,18 @@ pub(crate) static PERCENT: Text = Text {
     },
 };
 
+/// A share of failures that something happens at.
+pub(crate) static SHARE: Text = Text {
+    expected: "a percentage from \"1%\" to \"100%\", or \"off\"",
+    words: &["off"],
+    pattern: r"^(off|\d+%)$",
+    parse: |text| match (text, (PERCENT.parse)(text)) {
+        ("off", _) => Ok(Value::Off),
+        (_, Ok(Value::Number(percent @ 1..))) => Ok(Value::Number(percent)),
+        _ => Err(SHARE.expected.into()),
+    },
+};
+
 /// Permission bits.
 pub(crate) static MODE: Text = Text {
     expected: "permission bits in octal from \"0\" to \"0777\"",

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::{Check, word};
 use crate::base::address::{Address, Endpoint};
 use crate::config::choices::{ALL_DOWNS, INITIALS, meaning};
-use crate::config::model::{AllDown, Backend, Exchange, Expect, Health, HttpProbe, PoolTls, Probe};
+use crate::config::model::{
+    AllDown, Backend, Exchange, Expect, Health, HttpProbe, Outliers, PoolTls, Probe,
+};
 use crate::config::report::Finding;
 use crate::config::source::Place;
 use crate::config::table::{Table, Value};
@@ -25,11 +27,14 @@ impl Check<'_> {
         &mut self,
         pool: &Table,
         probed: &Probed<'_>,
+        outliers: &Outliers,
     ) -> (Option<Health>, AllDown) {
         let all_down = meaning(&ALL_DOWNS, word(pool, "all_down"));
         let Some(table) = pool.table("health") else {
-            if !pool.is_given("health") {
-                self.idle_setting(pool, "all_down", "without `health` no backend is down");
+            if !pool.is_given("health") && outliers.max_eject < 100 {
+                let why = "without `health` some backend is always up, unless `outliers.max_eject` \
+                           is \"100%\"";
+                self.idle_setting(pool, "all_down", why);
             }
             return (None, all_down);
         };

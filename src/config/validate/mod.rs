@@ -3,6 +3,7 @@
 mod health;
 mod limits;
 mod listener;
+mod outcomes;
 mod overload;
 mod pool;
 mod proxy;

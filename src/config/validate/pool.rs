@@ -56,7 +56,8 @@ impl Check<'_> {
             tls: tls.as_ref(),
             source,
         };
-        let (health, all_down) = self.health(table, &probed);
+        let outliers = self.outliers(table, &backends);
+        let (health, all_down) = self.health(table, &probed, &outliers);
         Pool {
             name: Arc::clone(name),
             balance,
@@ -70,6 +71,8 @@ impl Check<'_> {
             health,
             all_down,
             partings: self.partings(table),
+            outliers,
+            breaker: self.breaker(table),
             backends: backends.into_iter().map(|(_, backend)| backend).collect(),
         }
     }

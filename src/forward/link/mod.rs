@@ -20,6 +20,7 @@ use self::metered::Metered;
 use self::parting::Parting;
 pub use self::parting::room;
 use self::secured::Secured;
+use crate::backend::Beginning;
 use crate::base::clock::Instant;
 use crate::base::reason::{Reason, Side};
 use crate::config::model::Keepalive;
@@ -100,6 +101,8 @@ pub struct Link {
     backend: OnceCell<Socket>,
     secured: OnceCell<Box<Secured>>,
     metered: OnceCell<Box<Metered>>,
+    /// Until it has succeeded or failed; only where the pool goes by that.
+    beginning: Cell<Option<Beginning>>,
     limits: Limits,
     connected: Cell<Instant>,
     first_byte: Cell<Option<Instant>>,
@@ -137,6 +140,7 @@ impl Link {
             backend: OnceCell::new(),
             secured: OnceCell::new(),
             metered: OnceCell::new(),
+            beginning: Cell::new(None),
             limits,
             connected: Cell::new(opened),
             first_byte: Cell::new(None),
@@ -259,6 +263,10 @@ impl Link {
             .is_none_or(|noted| noted.reason == Reason::Eof)
         {
             self.ending.set(Some(ending));
+            // A client that has finished may not be owed anything any more.
+            if ending.side == Side::Backend && !self.up.finished.get() {
+                self.begin_badly();
+            }
         }
     }
 

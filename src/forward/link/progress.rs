@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 
 use super::{Direction, Ending, Link, broken_side};
+use crate::backend::Beginning;
 use crate::base::clock::{Instant, now};
 use crate::base::reason::{Reason, Side};
 use crate::sys::socket::finish_sending;
@@ -13,6 +14,18 @@ impl Link {
     /// Keeps bytes that were received for their destination, which has no room for them yet.
     pub fn set_unsent(&self, direction: Direction, bytes: &[u8]) {
         self.progress(direction).unsent.set(bytes.into());
+    }
+
+    /// Has the backend told of how the session begins.
+    pub fn set_beginning(&self, beginning: Beginning) {
+        self.beginning.set(Some(beginning));
+    }
+
+    /// The backend failed the client before its first byte.
+    pub fn begin_badly(&self) {
+        if let Some(beginning) = self.beginning.take() {
+            beginning.failed(now());
+        }
     }
 
     pub(in crate::forward) fn has_unsent(&self, direction: Direction) -> bool {
@@ -32,7 +45,11 @@ impl Link {
         progress.bytes.set(progress.bytes.get() + bytes as u64);
         self.active.set(at);
         if direction == Direction::Down && self.first_byte.get().is_none() {
-            self.first_byte.set(Some(now()));
+            let time = now();
+            self.first_byte.set(Some(time));
+            if let Some(beginning) = self.beginning.take() {
+                beginning.succeeded(time);
+            }
         }
     }
 

@@ -4,6 +4,9 @@ mod protection;
 
 use metrics::Unit;
 
+use super::outcomes::{
+    BACKEND_EJECTED, BREAKER_CONNECTIONS, BREAKER_PENDING, BREAKER_STATE, BREAKER_TURNS, EJECTIONS,
+};
 pub use protection::{
     ACCESS_PREFIXES, LIMIT_SOURCES, LIMIT_UNCOUNTED, LIMITS_LOGGED, LIST_RELOADS, OVERLOAD_LAG,
     OVERLOAD_MEMORY, OVERLOAD_MEMORY_THRESHOLD, OVERLOADED, OVERLOADS, SLOWED, TARPITTED,
@@ -40,7 +43,7 @@ pub enum Kind {
     Histogram,
 }
 
-const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Metric {
+pub(super) const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Metric {
     let kind = Kind::Counter;
     Metric {
         name,
@@ -50,7 +53,7 @@ const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Metric {
     }
 }
 
-const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Metric {
+pub(super) const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Metric {
     let kind = Kind::Gauge;
     Metric {
         name,
@@ -285,7 +288,7 @@ pub const BUILD_INFO: Metric = gauge(
 );
 
 /// Every metric.
-pub const ALL: [Metric; 43] = [
+pub const ALL: [Metric; 49] = [
     ACCEPTED,
     CONNECTIONS,
     CONNECTIONS_ACTIVE,
@@ -305,6 +308,12 @@ pub const ALL: [Metric; 43] = [
     BACKEND_CONNECTS,
     BACKEND_PROBES,
     BACKEND_PROBE_SECONDS,
+    BACKEND_EJECTED,
+    EJECTIONS,
+    BREAKER_STATE,
+    BREAKER_TURNS,
+    BREAKER_CONNECTIONS,
+    BREAKER_PENDING,
     ACCEPT_PAUSED,
     PIPES_REFUSED,
     WORKER_UP,

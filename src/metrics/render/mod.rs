@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::cells::{Absorb, Counter, Gauge, ListenerCells, PoolCells};
 use super::exposition::Page;
 use super::names::{self, OTHER, VALUES_MAX};
+use super::outcomes::{BreakerFacts, Ejections, breakers, ejections};
 use super::registry::{Registry, Row};
 use crate::base::clock::Instant;
 use crate::base::reason::Reason;
@@ -59,6 +60,8 @@ pub struct Scrape {
     /// Every backend of every pool, in the same order at each scrape: the first
     /// [`names::VALUES_MAX`] are shown by name.
     pub backends: Vec<BackendFacts>,
+    /// Every pool's breaker, in the same order at each scrape.
+    pub breakers: Vec<BreakerFacts>,
 }
 
 /// What a metrics page shows of one backend.
@@ -76,6 +79,8 @@ pub struct BackendFacts {
     pub failures: u64,
     /// Whether it may be tried now.
     pub usable: bool,
+    /// Its ejections.
+    pub ejections: Ejections,
     /// What came of its probes; `None`: there are none.
     pub probed: Option<Probed>,
 }
@@ -107,6 +112,7 @@ struct BackendSums {
     connects: u64,
     failures: u64,
     usable: u64,
+    ejections: Ejections,
     probed: Option<Probed>,
 }
 
@@ -119,6 +125,7 @@ pub fn render(registry: &Registry, scrape: &Scrape) -> String {
     listeners(&mut page, &registry.listener_rows());
     pools(&mut page, &registry.pool_rows());
     backends(&page, scrape);
+    breakers(&page, scrape);
     usable(&page, scrape);
     certificates(&page, scrape);
     guards(&page, scrape);
@@ -246,6 +253,7 @@ fn backends(page: &Page, scrape: &Scrape) {
         sum.connects += facts.connects;
         sum.failures += facts.failures;
         sum.usable += u64::from(facts.usable);
+        sum.ejections.add(facts.ejections);
         if let Some(probed) = facts.probed {
             let before = sum.probed.unwrap_or_default();
             sum.probed = Some(Probed {
@@ -263,6 +271,7 @@ fn backends(page: &Page, scrape: &Scrape) {
             &labels,
             number(sum.active),
         );
+        ejections(page, labels, sum.ejections);
         for (result, count) in [("ok", sum.connects), ("failed", sum.failures)] {
             let labels = [labels[0], labels[1], ("result", result)];
             page.counter(&names::BACKEND_CONNECTS, &labels, count);
@@ -346,7 +355,7 @@ fn total<T: Absorb + Default>((name, cells): &Row<T>) -> (Arc<str>, T) {
     clippy::cast_precision_loss,
     reason = "gauges are floating point; no count reaches 2^53"
 )]
-const fn number(count: u64) -> f64 {
+pub(super) const fn number(count: u64) -> f64 {
     count as f64
 }
 
@@ -401,6 +410,13 @@ mod tests {
             log_dropped: 17,
             pools: vec![Arc::from("db"), Arc::from("empty")],
             backends: vec![backend("a", true), backend("b", false)],
+            breakers: vec![BreakerFacts {
+                pool: Arc::from("db"),
+                state: 2,
+                turns: [3, 4, 5],
+                connections: 70,
+                pending: 2,
+            }],
         }
     }
 
@@ -417,6 +433,11 @@ mod tests {
             connects: 5,
             failures: 7,
             usable,
+            ejections: Ejections {
+                now: u64::from(!usable),
+                connect_failures: 6,
+                failure_rate: 8,
+            },
             probed: usable.then(|| Probed {
                 passed: 9,
                 failed: 4,
@@ -507,6 +528,16 @@ mod tests {
             "ringlane_backend_probe_seconds{pool=\"db\",backend=\"a\"} 0.012",
             "ringlane_backend_connects_total{pool=\"db\",backend=\"b\",result=\"ok\"} 5",
             "ringlane_backend_connects_total{pool=\"db\",backend=\"b\",result=\"failed\"} 7",
+            "ringlane_backend_ejected{pool=\"db\",backend=\"a\"} 0",
+            "ringlane_backend_ejected{pool=\"db\",backend=\"b\"} 1",
+            "ringlane_ejections_total{pool=\"db\",backend=\"b\",reason=\"connect_failures\"} 6",
+            "ringlane_ejections_total{pool=\"db\",backend=\"b\",reason=\"failure_rate\"} 8",
+            "ringlane_breaker_state{pool=\"db\"} 2",
+            "ringlane_breaker_connections{pool=\"db\"} 70",
+            "ringlane_breaker_pending{pool=\"db\"} 2",
+            "ringlane_breaker_turns_total{pool=\"db\",to=\"closed\"} 3",
+            "ringlane_breaker_turns_total{pool=\"db\",to=\"half_open\"} 4",
+            "ringlane_breaker_turns_total{pool=\"db\",to=\"open\"} 5",
             "ringlane_list_reloads_total{result=\"applied\"} 8",
             "ringlane_list_reloads_total{result=\"rejected\"} 9",
             "ringlane_access_prefixes{listener=\"web\"} 100000",

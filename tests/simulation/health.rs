@@ -1,7 +1,5 @@
 //! Health checks and balancing together, with a simulated clock: backends die and come back, probes take
-//! their time, reloads come in between. 256 seeds; `RINGLANE_SEED=N` replays one.
-
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+//! their time, reloads come in between.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,7 +14,7 @@ use ringlane::base::random::Random;
 use ringlane::config::model::{AllDown, Balance, Health, Initial, Probe};
 use ringlane::health::{Failure, Plan, Schedule, Target, Ticket};
 
-const SEEDS: u64 = 256;
+use super::{is_whole, seeds};
 
 /// Of each seed.
 const TIME: Duration = Duration::from_secs(120);
@@ -26,19 +24,13 @@ const PROBE_MAX: Duration = Duration::from_millis(300);
 
 #[test]
 fn nobody_meets_a_backend_that_is_down_while_another_is_up() {
-    let seeds = match std::env::var("RINGLANE_SEED") {
-        Ok(seed) => {
-            let seed = seed.parse().unwrap();
-            seed..seed + 1
-        }
-        Err(_) => 0..SEEDS,
-    };
+    let seeds = seeds();
     let mut seen = Seen::default();
     for seed in seeds.clone() {
         World::new(seed).run(&mut seen);
     }
     // The rules are of use only if each of them had its day.
-    if seeds.end - seeds.start == SEEDS {
+    if is_whole(&seeds) {
         assert!(seen.changes > 1_000 && seen.reloads > 1_000, "{seen:?}");
         assert!(seen.served > 100_000 && seen.backups > 1_000, "{seen:?}");
         assert!(seen.all_down.iter().all(|count| *count > 1_000), "{seen:?}");
