@@ -40,7 +40,7 @@ pub(super) fn check(flags: &Check) -> ExitCode {
         Ok(checked) => checked,
         Err(report) => return refuse(&report),
     };
-    if let Err(report) = lists::prepare(&checked.model, &checked.places, now()) {
+    if let Err(report) = lists::Store::default().prepare(&checked.model, &checked.places, now()) {
         return refuse(&report);
     }
     let certificates = match tls(&checked) {

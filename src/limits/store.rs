@@ -128,6 +128,91 @@ impl Store {
         Some(self.next_look).filter(|_| !self.watched.is_empty())
     }
 
+    /// Reads every list that `model` names, but for those in force whose files have not changed; listeners and
+    /// routes with the same settings share one.
+    ///
+    /// # Errors
+    /// What is wrong with the files.
+    pub fn prepare(
+        &self,
+        model: &Model,
+        places: &Places,
+        now: Instant,
+    ) -> Result<Prepared, Report> {
+        let mut known: HashMap<&model::Access, Option<Arc<Access>>> = HashMap::new();
+        let mut lists = Lists::new();
+        let mut watched = Vec::new();
+        let mut faults = Vec::new();
+        for (place, settings) in places_of(model) {
+            let access = known.entry(settings).or_insert_with(|| {
+                // Before they are read: what changes afterwards is found at the next look.
+                let looks = looks(settings);
+                if let Some(same) = self.unchanged(settings, &looks, now) {
+                    let access = Arc::clone(&same.access);
+                    watched.push(Watched {
+                        access: Arc::clone(&access),
+                        owner: shown(&place),
+                        looks,
+                        young_until: same.young_until,
+                        trouble: None,
+                    });
+                    return Some(access);
+                }
+                match networks(settings) {
+                    Ok(networks) => {
+                        let access = Arc::new(Access {
+                            settings: settings.clone(),
+                            networks: ArcSwap::from_pointee(networks),
+                        });
+                        if !looks.is_empty() {
+                            watched.push(Watched {
+                                access: Arc::clone(&access),
+                                owner: shown(&place),
+                                looks,
+                                young_until: now + SETTLE,
+                                trouble: None,
+                            });
+                        }
+                        Some(access)
+                    }
+                    Err((file, fault)) => {
+                        let owner = match place.clone() {
+                            (listener, None) => Owner::Access(listener),
+                            (listener, Some(route)) => Owner::RouteAccess(listener, route),
+                        };
+                        let text = Arc::from(&*file.to_string_lossy());
+                        faults.push(Remark {
+                            at: Spot { owner, text },
+                            message: fault.to_string(),
+                        });
+                        None
+                    }
+                }
+            });
+            lists.extend(access.clone().map(|access| (place, access)));
+        }
+        if !faults.is_empty() {
+            return Err(places.faults(faults));
+        }
+        let lists = Arc::new(lists);
+        Ok(Prepared { lists, watched })
+    }
+
+    /// The lists in force with these settings, if their files look as they did when they were read.
+    fn unchanged(
+        &self,
+        settings: &model::Access,
+        looks: &[Option<Look>],
+        now: Instant,
+    ) -> Option<&Watched> {
+        let settled = |watched: &&Watched| {
+            watched.trouble.is_none() && now >= watched.young_until && watched.looks == looks
+        };
+        let mut watched = self.watched.iter();
+        let same = watched.find(|watched| watched.access.settings == *settings)?;
+        Some(same).filter(settled)
+    }
+
     /// Puts in force what was prepared; the snapshot has been built with it.
     pub fn commit(&mut self, prepared: Prepared, now: Instant) {
         self.lists = prepared.lists;
@@ -190,59 +275,6 @@ fn shown((listener, route): &Place) -> Arc<str> {
         None => Arc::clone(listener),
         Some(route) => format!("{listener}, route {route:?}").into(),
     }
-}
-
-/// Reads every list that `model` names; listeners and routes with the same settings share one.
-///
-/// # Errors
-/// What is wrong with the files.
-pub fn prepare(model: &Model, places: &Places, now: Instant) -> Result<Prepared, Report> {
-    let mut known: HashMap<&model::Access, Option<Arc<Access>>> = HashMap::new();
-    let mut lists = Lists::new();
-    let mut watched = Vec::new();
-    let mut faults = Vec::new();
-    for (place, settings) in places_of(model) {
-        let access = known.entry(settings).or_insert_with(|| {
-            // Before they are read: what changes afterwards is found at the next look.
-            let looks = looks(settings);
-            match networks(settings) {
-                Ok(networks) => {
-                    let access = Arc::new(Access {
-                        settings: settings.clone(),
-                        networks: ArcSwap::from_pointee(networks),
-                    });
-                    if !looks.is_empty() {
-                        watched.push(Watched {
-                            access: Arc::clone(&access),
-                            owner: shown(&place),
-                            looks,
-                            young_until: now + SETTLE,
-                            trouble: None,
-                        });
-                    }
-                    Some(access)
-                }
-                Err((file, fault)) => {
-                    let owner = match place.clone() {
-                        (listener, None) => Owner::Access(listener),
-                        (listener, Some(route)) => Owner::RouteAccess(listener, route),
-                    };
-                    let text = Arc::from(&*file.to_string_lossy());
-                    faults.push(Remark {
-                        at: Spot { owner, text },
-                        message: fault.to_string(),
-                    });
-                    None
-                }
-            }
-        });
-        lists.extend(access.clone().map(|access| (place, access)));
-    }
-    if !faults.is_empty() {
-        return Err(places.faults(faults));
-    }
-    let lists = Arc::new(lists);
-    Ok(Prepared { lists, watched })
 }
 
 impl Watched {
@@ -359,12 +391,17 @@ mod tests {
     }
 
     fn prepared(lists: &str, now: Instant) -> Result<Prepared, String> {
+        prepared_beside(&Store::default(), lists, now)
+    }
+
+    fn prepared_beside(store: &Store, lists: &str, now: Instant) -> Result<Prepared, String> {
         let text = format!(
             "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:1\"\npool = \"web\"\n{lists}\n\
              [pool.web]\nbackends = [\"127.0.0.1:2\"]\n"
         );
         let checked = parse("test.toml", &text, &MACHINE).map_err(|it| it.render(false))?;
-        prepare(&checked.model, &checked.places, now).map_err(|it| it.render(false))
+        let prepared = store.prepare(&checked.model, &checked.places, now);
+        prepared.map_err(|it| it.render(false))
     }
 
     fn denies(file: &Path) -> String {
@@ -413,6 +450,41 @@ mod tests {
         pass(&mut store, 1);
         assert_eq!(seen(), (2, 2));
         assert!(admits("198.51.100.1"));
+    }
+
+    #[test]
+    fn a_reload_reads_again_what_has_changed_or_is_in_doubt() {
+        let directory = Directory::new("again");
+        let file = directory.file("deny.txt");
+        fs::write(&file, "192.0.2.0/24\n").unwrap();
+        let begun = Instant::from_millis(100_000);
+        let mut store = Store::default();
+        store.commit(prepared(&denies(&file), begun).unwrap(), begun);
+        let again = |store: &Store, now| {
+            let prepared = prepared_beside(store, &denies(&file), now).unwrap();
+            let access = Arc::clone(&prepared.lists()[&web()]);
+            let is_same = Arc::ptr_eq(&access, &store.lists()[&web()]);
+            (
+                is_same,
+                access.admit("192.0.2.1".parse().unwrap()),
+                prepared,
+            )
+        };
+        // So young a file could have changed without looking different.
+        let (is_same, ..) = again(&store, begun + SETTLE / 2);
+        assert!(!is_same);
+        let settled = begun + SETTLE;
+        let (is_same, admits, prepared) = again(&store, settled);
+        assert!(is_same && !admits);
+        store.commit(prepared, settled);
+        fs::write(&file, "198.51.100.0/24\n").unwrap();
+        let (is_same, admits, _) = again(&store, settled);
+        assert!(!is_same && admits);
+        // The watch goes on with what was taken over.
+        store.look(settled + LOOK_INTERVAL);
+        assert!(store.lists()[&web()].admit("192.0.2.1".parse().unwrap()));
+        fs::write(&file, "nonsense\n").unwrap();
+        assert!(prepared_beside(&store, &denies(&file), settled + SETTLE * 4).is_err());
     }
 
     #[test]

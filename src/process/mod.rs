@@ -29,6 +29,7 @@ use crate::log::messages::Messages;
 use crate::log::writer::Writer;
 use crate::metrics::Registry;
 use crate::snapshot::{Made, Registries, Snapshot};
+use crate::sys::process::yield_to_others;
 use crate::tls::store::Store;
 use crate::worker::mailbox::{Adoption, Mailbox, Message};
 use listeners::{Moves, Sockets};
@@ -94,6 +95,8 @@ struct Seated {
 
 impl Process {
     fn obey(mut self, events: &Receiver<Event>) -> ExitCode {
+        // A reload may take some time, and a core that a worker serves clients on.
+        yield_to_others();
         while let Ok(event) = self.next(events) {
             let Some(event) = event else {
                 self.tls.look(now());

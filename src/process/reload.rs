@@ -79,7 +79,7 @@ impl Process {
         let text = |what: &dyn std::fmt::Display| format!("{}: {what}\n", source.display());
         let tls = self.tls.prepare(&model, &places, now());
         let tls = tls.map_err(|report| report.render(false))?;
-        let lists = lists::prepare(&model, &places, now());
+        let lists = self.lists.prepare(&model, &places, now());
         let lists = lists.map_err(|report| report.render(false))?;
         let token = read_token(&model.admin).map_err(|error| text(&error))?;
         let admin = prepare_admin(&model.admin, &running.admin).map_err(|error| text(&error))?;

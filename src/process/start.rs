@@ -204,7 +204,8 @@ fn read_files(checked: Checked) -> Result<Files, StartFault> {
     let warnings = warnings.and(prepared.warnings.clone());
     tls.commit(prepared, now());
     let mut lists = lists::Store::default();
-    let prepared = lists::prepare(&model, &places, now()).map_err(StartFault::Configuration)?;
+    let prepared = lists.prepare(&model, &places, now());
+    let prepared = prepared.map_err(StartFault::Configuration)?;
     lists.commit(prepared, now());
     Ok(Files {
         model: Arc::new(model),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The cores that this process may run on, ascending.
@@ -23,6 +23,14 @@ pub fn pin_to(core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     Ok(sched_setaffinity(None, &set)?)
+}
+
+/// Lets others go first from now on where the calling thread would share a core with them; best once all threads
+/// are there that should not, since a thread inherits it.
+pub fn yield_to_others() {
+    const NICE: i32 = 10;
+    // For the calling thread alone on Linux; where that is refused, it takes its share as before.
+    let _ = setpriority_process(None, NICE);
 }
 
 /// Raises the descriptor limit as far as it goes.

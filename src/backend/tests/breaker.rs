@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
 use crate::base::random::Random;
 
@@ -220,14 +222,16 @@ fn a_reload_may_close_it_or_ask_for_fewer_probes() {
 fn whatever_comes_no_slot_is_lost_and_it_closes_again() {
     let seed = std::env::var("RINGLANE_SEED").map_or(7, |seed| seed.parse().unwrap());
     let breaker = breaker(&settings());
+    // One for all: however the machine lets the threads run, none comes with a time long past.
+    let millis = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for thread in 0..4 {
-            let breaker = &breaker;
+            let (breaker, millis) = (&breaker, &millis);
             scope.spawn(move || {
                 let mut random = Random::new(seed + thread);
                 let mut held = Vec::new();
-                for n in 0..20_000 {
-                    let now = at(n * 10);
+                for _ in 0..20_000 {
+                    let now = at(millis.fetch_add(3, Ordering::Relaxed));
                     held.extend(breaker.enter(&settings(), now));
                     if held.len() > 6 {
                         let place = usize::try_from(random.below(6)).unwrap();

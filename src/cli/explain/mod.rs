@@ -89,7 +89,7 @@ pub(super) fn explain(flags: &Explain) -> ExitCode {
 fn snapshot(checked: Checked) -> Result<Snapshot, Report> {
     let store = Store::new(Arc::new(DefaultTimeProvider));
     let prepared = store.prepare(&checked.model, &checked.places, now())?;
-    let lists = lists::prepare(&checked.model, &checked.places, now())?;
+    let lists = lists::Store::default().prepare(&checked.model, &checked.places, now())?;
     let answers = backends::stand_ins(&checked.model);
     let registries = Registries::new(Arc::new(metrics::Registry::new(1)));
     let model: Arc<Model> = Arc::new(checked.model);

@@ -64,7 +64,7 @@ impl Link {
             idle,
             interval,
             count,
-        }) = self.limits.keepalive
+        }) = self.limits.keepalive()
             && !self.probed.replace(true)
         {
             // A unix socket has no probes and needs none.
@@ -92,12 +92,12 @@ impl Link {
     fn next_deadline(&self) -> Option<(Instant, Reason)> {
         let limits = &self.limits;
         let silence = if self.up.finished.get() || self.down.finished.get() {
-            (self.active.get() + limits.half_closed, Reason::HalfClosed)
+            (self.active.get() + limits.half_closed(), Reason::HalfClosed)
         } else {
-            (self.active.get() + limits.idle, Reason::Idle)
+            (self.active.get() + limits.idle(), Reason::Idle)
         };
         let first_byte = limits
-            .first_byte
+            .first_byte()
             .filter(|_| self.first_byte.get().is_none() && !self.down.finished.get())
             .filter(|_| !self.is_held_back())
             .map(|limit| {
@@ -105,7 +105,7 @@ impl Link {
                 let held = self.held_for().unwrap_or_default();
                 (self.connected.get() + limit + held, Reason::FirstByte)
             });
-        let lifetime = limits.lifetime_end.map(|end| (end, Reason::Lifetime));
+        let lifetime = limits.lifetime_end().map(|end| (end, Reason::Lifetime));
         let parting = self.due().map(|due| (due.at, due.cause.reason()));
         [Some(silence), first_byte, lifetime, parting]
             .into_iter()

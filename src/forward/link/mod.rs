@@ -3,6 +3,7 @@
 //! The session's own task moves the bytes; the worker's tick calls [`Link::check`] now and then, and
 //! ends what has been silent or alive for too long. Both run on one thread.
 
+mod limits;
 mod look;
 pub(in crate::forward) mod metered;
 mod parting;
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+pub use self::limits::Limits;
+use self::limits::Packed;
 use self::metered::Metered;
 use self::parting::Parting;
 pub use self::parting::room;
@@ -23,7 +26,6 @@ use self::secured::Secured;
 use crate::backend::Beginning;
 use crate::base::clock::Instant;
 use crate::base::reason::{Reason, Side};
-use crate::config::model::Keepalive;
 use crate::io::socket::Socket;
 use crate::io::wheel::Key;
 use crate::sys::socket::reset;
@@ -54,21 +56,6 @@ impl Direction {
             Self::Down => Self::Up,
         }
     }
-}
-
-/// How long a session may do what.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Silence in both directions.
-    pub idle: Duration,
-    /// Silence after one side has finished.
-    pub half_closed: Duration,
-    /// From the backend's connection to its first byte.
-    pub first_byte: Option<Duration>,
-    /// When the session must be over.
-    pub lifetime_end: Option<Instant>,
-    /// How the kernel probes a backend that is silent for long.
-    pub keepalive: Option<Keepalive>,
 }
 
 /// How a session ended.
@@ -103,7 +90,7 @@ pub struct Link {
     metered: OnceCell<Box<Metered>>,
     /// Until it has succeeded or failed; only where the pool goes by that.
     beginning: Cell<Option<Beginning>>,
-    limits: Limits,
+    limits: Packed,
     connected: Cell<Instant>,
     first_byte: Cell<Option<Instant>>,
     /// The coarse time of the last byte either way.
@@ -141,7 +128,7 @@ impl Link {
             secured: OnceCell::new(),
             metered: OnceCell::new(),
             beginning: Cell::new(None),
-            limits,
+            limits: Packed::new(&limits),
             connected: Cell::new(opened),
             first_byte: Cell::new(None),
             active: Cell::new(opened),
