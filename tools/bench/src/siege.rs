@@ -1,5 +1,6 @@
 //! Clients that nobody wants: a flood beyond every limit, and slow ones that never finish their first word.
 
+use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,6 +34,9 @@ pub(crate) const FLOOD_OPEN: usize = 1_024;
 
 /// Slow clients that are opened in a millisecond: they are many, not sudden.
 const OPENING: usize = 4;
+
+/// After this a slow client that was turned away comes back.
+const AWAY: Duration = Duration::from_secs(1);
 
 /// What a slow client says of its ClientHello: the content type and half of the version.
 const FIRST_BYTES: [u8; 2] = [22, 3];
@@ -68,6 +72,8 @@ struct Siege {
     epoll: OwnedFd,
     /// Slow clients first, then the flood's; the place is the token.
     open: Vec<Option<OwnedFd>>,
+    /// The places of slow clients that will come back, and when.
+    away: VecDeque<(Instant, usize)>,
     outcome: Outcome,
 }
 
@@ -87,6 +93,7 @@ pub(crate) fn run(plan: Plan, ready: impl FnOnce() -> Result<()>) -> Result<Outc
         plan,
         epoll,
         open: std::iter::repeat_with(|| None).take(places).collect(),
+        away: VecDeque::new(),
         outcome: Outcome::default(),
     };
     let mut ended = siege.surround()?;
@@ -97,6 +104,7 @@ pub(crate) fn run(plan: Plan, ready: impl FnOnce() -> Result<()>) -> Result<Outc
         while (siege.outcome.flood_begun as f64) < due {
             siege.flood()?;
         }
+        siege.come_back()?;
         ended = siege.wait(Duration::from_millis(1))?;
     }
     Ok(siege.outcome)
@@ -118,6 +126,17 @@ impl Siege {
     fn creep(&mut self, place: usize) -> Result<()> {
         let source = u32::try_from(place / SLOW_PER_SOURCE)?;
         self.open_at(place, numbered(1, source), EventFlags::OUT)
+    }
+
+    /// Slow clients whose time it is, again.
+    fn come_back(&mut self) -> Result<()> {
+        while let Some((at, place)) = self.away.front().copied()
+            && at <= Instant::now()
+        {
+            self.away.pop_front();
+            self.creep(place)?;
+        }
+        Ok(())
     }
 
     /// One more connection of the flood.
@@ -166,7 +185,7 @@ impl Siege {
                 self.open[place] = None;
                 if is_slow {
                     self.outcome.slow_ended += 1;
-                    self.creep(place)?;
+                    self.away.push_back((Instant::now() + AWAY, place));
                 } else {
                     self.outcome.flood_ended += 1;
                 }

@@ -64,7 +64,11 @@ backends = [{backends}]
         front = front(setup),
         health = match protection {
             Protection::Off => "",
-            Protection::On | Protection::Narrow => "health = { interval = \"1s\" }\n",
+            Protection::On | Protection::Narrow => {
+                "health = { interval = \"1s\", timeout = \"500ms\" }\n\
+                 outliers = { failure_rate = \"50%\" }\n\
+                 breaker = { max_connections = 100000, max_pending = 10000 }\n"
+            }
         },
         backends = backends.join(", "),
     )
