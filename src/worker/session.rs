@@ -127,8 +127,9 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
     let prepared = match listener.direct_pool() {
         Some(pool) => {
             let opening = worker.opening(link);
-            let found = find_backend(link, (listener, pool), &opening, worker, record).await;
-            found.map(|_| None)
+            let finding = find_backend(link, (listener, pool), &opening, worker, record);
+            // On the heap for as long as it takes: 280 bytes less for every session that is idle afterwards.
+            Box::pin(finding).await.map(|_| None)
         }
         // What a session's first moments take is not for its whole life.
         None => Box::pin(prepare(link, listener, worker, record)).await,
