@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::backend::{Breaker, EjectionCause, Ejector, Notice, Phase, Return, Turn};
+use crate::backend::{Breaker, EjectionCause, Ejector, Notice, Phase, Queue, Return, Turn};
 use crate::base::clock::now;
 use crate::snapshot::Pool;
 
@@ -25,6 +25,8 @@ pub(super) struct Watched {
     name: Arc<str>,
     ejector: Arc<Ejector>,
     breaker: Option<Arc<Breaker>>,
+    /// Only where clients may wait.
+    queue: Option<Arc<Queue>>,
 }
 
 impl Watched {
@@ -33,6 +35,7 @@ impl Watched {
             name: Arc::clone(&pool.name),
             ejector: Arc::clone(&pool.live.ejector),
             breaker: pool.breaker.map(|_| Arc::clone(&pool.live.breaker)),
+            queue: pool.queue.map(|_| Arc::clone(&pool.live.queue)),
         }
     }
 }
@@ -58,6 +61,9 @@ impl Outcomes {
         self.interval.tick().await;
         for pool in &self.pools {
             pool.ejector.look_after(now()).iter().for_each(tell);
+            if let Some(queue) = &pool.queue {
+                queue.look_after();
+            }
             if let Some(breaker) = &pool.breaker {
                 let turns = breaker.news();
                 turns.iter().for_each(|turn| tell_turn(&pool.name, *turn));
