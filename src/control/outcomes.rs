@@ -1,4 +1,5 @@
-//! Says which backends are ejected and which breakers open, and notices when an ejection is over.
+//! Says which backends are ejected and which breakers open, and notices when an ejection is over or somebody
+//! waits for nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +26,8 @@ pub(super) struct Watched {
     name: Arc<str>,
     ejector: Arc<Ejector>,
     breaker: Option<Arc<Breaker>>,
-    /// Only where clients may wait.
-    queue: Option<Arc<Queue>>,
+    /// Those may wait whose configuration had a queue.
+    queue: Arc<Queue>,
 }
 
 impl Watched {
@@ -35,7 +36,7 @@ impl Watched {
             name: Arc::clone(&pool.name),
             ejector: Arc::clone(&pool.live.ejector),
             breaker: pool.breaker.map(|_| Arc::clone(&pool.live.breaker)),
-            queue: pool.queue.map(|_| Arc::clone(&pool.live.queue)),
+            queue: Arc::clone(&pool.live.queue),
         }
     }
 }
@@ -61,9 +62,7 @@ impl Outcomes {
         self.interval.tick().await;
         for pool in &self.pools {
             pool.ejector.look_after(now()).iter().for_each(tell);
-            if let Some(queue) = &pool.queue {
-                queue.look_after();
-            }
+            pool.queue.look_after();
             if let Some(breaker) = &pool.breaker {
                 let turns = breaker.news();
                 turns.iter().for_each(|turn| tell_turn(&pool.name, *turn));
