@@ -32,8 +32,8 @@ pub struct Probed {
 }
 
 /// Each is written by the control thread alone, which has one prober for the process; only a backend
-/// that no worker knows yet is given its first state elsewhere. So no write is lost, and workers see
-/// each one as soon as their core does, without a message.
+/// that is new to the configuration, or again, is given its first state by the main thread. No turn is lost by
+/// that, and workers see each one as soon as their core does, without a message.
 #[derive(Debug)]
 pub(super) struct Facts {
     /// A [`State`] in the lowest two bits, above it an [`Era`]; read by balancers for every candidate.
@@ -89,11 +89,14 @@ impl Backend {
     /// Lets every worker know, for its next choice. Its sessions are another matter: see
     /// [`Backend::reconsider`].
     pub fn set_state(&self, state: State) {
-        let (before, era) = self.state_and_era();
-        let turns = (before == State::Down) != (state == State::Down);
-        let era = era.0.wrapping_add(u32::from(turns));
-        let word = era << STATE_BITS | state as u32;
-        self.health.state.store(word, Ordering::Relaxed);
+        let turned = |word: u32| {
+            let turns = (word & STATE == State::Down as u32) != (state == State::Down);
+            let era = (word >> STATE_BITS).wrapping_add(u32::from(turns));
+            Some(era << STATE_BITS | state as u32)
+        };
+        let word = &self.health.state;
+        // Never an error: there is always another word.
+        let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, turned);
     }
 
     /// Counts a probe that found it good.

@@ -210,9 +210,9 @@ impl Backend {
     }
 
     /// Notes that the backend is new beside others, or has come back: where there is a slow start, its begins
-    /// now; and those who wait may go there.
+    /// now, or with the end of an ejection that goes on; and those who wait may go there.
     pub fn became_usable(self: &Arc<Self>, now: Instant) {
-        let since = now.as_nanos().max(1);
+        let since = now.as_nanos().max(self.ejected_until()).max(1);
         self.usable_since.store(since, Ordering::Relaxed);
         if self.queue.waiting() > 0 {
             self.queue.serve_at_last(self);

@@ -37,6 +37,9 @@ struct Pool {
     /// The backends that the pool has now and that take new connections.
     members: Vec<Weak<Backend>>,
     notices: Vec<Notice>,
+    /// Until then nobody else can be ejected, unless an ejection ends early: in a large pool that fails
+    /// altogether, each failed connect would otherwise look at all its backends to find that out.
+    no_room_until: Instant,
 }
 
 /// What is known of the failures of one backend.
@@ -90,6 +93,11 @@ impl Backend {
         self.outliers.until.load(Ordering::Relaxed) != 0
     }
 
+    /// Nanoseconds; 0: it is not ejected.
+    pub(super) fn ejected_until(&self) -> u64 {
+        self.outliers.until.load(Ordering::Relaxed)
+    }
+
     /// Whether new clients may go there: neither probes nor failures speak against it.
     pub fn is_usable(&self, now: Instant) -> bool {
         self.is_up() && !self.is_ejected(now)
@@ -138,6 +146,9 @@ impl Ejector {
         let mut pool = self.pool.lock();
         pool.settings = settings;
         pool.members = members.into_iter().map(Arc::downgrade).collect();
+        pool.no_room_until = Instant::ZERO;
+        // Of one that comes back nobody has noticed it meanwhile.
+        pool.notice_ends(now);
         let back = pool.bring_back(now);
         self.is_astir.store(true, Ordering::Relaxed);
         drop(pool);
@@ -190,6 +201,9 @@ impl Ejector {
         (cause, failed, all): (EjectionCause, u64, u64),
         now: Instant,
     ) {
+        if now < pool.no_room_until {
+            return;
+        }
         let members = pool.members();
         let is_it = |member: &&Arc<Backend>| ptr::eq(Arc::as_ptr(member), backend);
         let Some(it) = members.iter().find(is_it) else {
@@ -244,6 +258,7 @@ impl Ejector {
         }
         past.back = now;
         drop(past);
+        pool.no_room_until = Instant::ZERO;
         backend.outliers.until.store(0, Ordering::Relaxed);
         pool.note(Notice::Returned {
             backend: backend.id().clone(),
@@ -261,15 +276,7 @@ impl Ejector {
             return Vec::new();
         }
         let mut pool = self.pool.lock();
-        let members = pool.members();
-        let (over, out): (Vec<_>, Vec<_>) = members
-            .into_iter()
-            .filter(|member| member.is_out())
-            .partition(|member| !member.is_ejected(now));
-        for backend in &over {
-            backend.outliers.until.store(0, Ordering::Relaxed);
-            pool.note_end(backend);
-        }
+        let (over, out) = pool.notice_ends(now);
         self.is_astir.store(!out.is_empty(), Ordering::Relaxed);
         let notices = std::mem::take(&mut pool.notices);
         drop(pool);
@@ -287,6 +294,17 @@ impl Pool {
         if self.notices.len() < NOTICES_MAX {
             self.notices.push(notice);
         }
+    }
+
+    /// Notices whose time is over; returns them, and those who are still out.
+    fn notice_ends(&mut self, now: Instant) -> (Vec<Arc<Backend>>, Vec<Arc<Backend>>) {
+        let out = self.members().into_iter().filter(|it| it.is_out());
+        let (over, out): (Vec<_>, Vec<_>) = out.partition(|it| !it.is_ejected(now));
+        for backend in &over {
+            backend.outliers.until.store(0, Ordering::Relaxed);
+            self.note_end(backend);
+        }
+        (over, out)
     }
 
     /// Notes that an ejection is over.
@@ -314,6 +332,10 @@ impl Pool {
         let first = ejected().min_by_key(|member| since(member));
         let Some(first) = first.filter(|first| now.since(since(first)) >= self.settings.eject)
         else {
+            let first = first.map(|first| since(first) + self.settings.eject);
+            let over = ejected().map(|it| Instant::from_nanos(it.ejected_until()));
+            let room = over.chain(first).min();
+            self.no_room_until = room.unwrap_or(Instant::from_nanos(u64::MAX));
             return false;
         };
         let mut past = first.outliers.past.lock();

@@ -121,6 +121,11 @@ impl Backend {
         self.order(&mut inner, now)
     }
 
+    /// Its place in the configuration in force.
+    pub fn standing(&self) -> Standing {
+        self.parting.inner.lock().standing
+    }
+
     /// Takes in what probes have made of the backend. Says whether workers have to be told.
     pub fn reconsider(&self, now: Instant) -> bool {
         self.order(&mut self.parting.inner.lock(), now)

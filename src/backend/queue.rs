@@ -86,6 +86,19 @@ impl Queue {
         self.line.lock().is_open = all_down == AllDown::Open;
     }
 
+    /// Lets those who wait go where there is room: whom they waited for may have left since, which makes
+    /// others worth trying. To be called ten times a second.
+    pub fn look_after(&self) {
+        if self.waiting() == 0 {
+            return;
+        }
+        let members = self.line.lock().members.clone();
+        let members = members.iter().filter_map(Weak::upgrade);
+        members
+            .filter(|member| !member.is_full())
+            .for_each(|member| self.serve(&member));
+    }
+
     /// Gives a slot of `backend` that its holder no longer needs to whoever has waited longest, with that of
     /// the pool; `false`: nobody takes it.
     pub(super) fn hand_over(&self, backend: &Arc<Backend>, slot: &mut Option<Slot>) -> bool {
@@ -158,16 +171,21 @@ impl Line {
     /// there is none that has not and only lacks room. Without this the first failed connect would hand its
     /// slot to all who wait, one after the other, and they would all fail.
     fn is_worth_trying(&self, backend: &Backend) -> bool {
-        let is_sound = |member: &Backend| is_usable(member) && !member.has_failed();
         let mut others = self.members.iter().filter_map(Weak::upgrade);
-        if is_sound(backend) {
-            true
-        } else if is_usable(backend) {
-            !others.any(|other| is_sound(&other) && other.is_full())
-        } else {
-            // One that is up is ejected at the most, and that may be over already.
-            self.is_open && !others.any(|other| other.is_up())
+        let waits_for = |other: &Backend| other.is_full() && !other.has_failed();
+        if is_usable(backend) {
+            return !backend.has_failed() || !others.any(|it| is_usable(&it) && waits_for(&it));
         }
+        // One that is up is ejected at the most, and that may be over already: nobody who is down comes
+        // before it.
+        let comes_first = |other: &Backend| {
+            if backend.is_up() {
+                is_usable(other)
+            } else {
+                other.is_up()
+            }
+        };
+        self.is_open && !others.any(|it| comes_first(&it) || backend.has_failed() && waits_for(&it))
     }
 }
 
@@ -204,6 +222,7 @@ mod tests {
     use crate::base::address::Endpoint;
     use crate::base::clock::Instant;
     use crate::base::random::Random;
+    use crate::config::model::Outliers;
 
     struct Pool {
         queue: Arc<Queue>,
@@ -212,14 +231,14 @@ mod tests {
 
     /// Backends of these limits.
     fn pool(limits: &[u32]) -> Pool {
-        let queue = Arc::<Queue>::default();
+        let (queue, ejector) = (Arc::<Queue>::default(), Arc::default());
         let backend = |(number, &limit): (usize, &u32)| {
             let id = BackendId {
                 pool: "p".into(),
                 name: format!("b{number}").into(),
                 endpoint: Endpoint::Inet("10.0.0.1:80".parse().unwrap()),
             };
-            let backend = Backend::in_line(id, Arc::clone(&queue), Arc::default());
+            let backend = Backend::in_line(id, Arc::clone(&queue), Arc::clone(&ejector));
             backend.set_limit(limit);
             Arc::new(backend)
         };
@@ -355,6 +374,49 @@ mod tests {
         drop(held);
         assert!(places[1].take().is_some());
         drop(served);
+    }
+
+    #[test]
+    fn who_waits_goes_to_ejected_backends_where_all_are_taken_for_up() {
+        let now = Instant::from_millis(1_000);
+        let pool = pool(&[1, 1]);
+        pool.queue.set_all_down(AllDown::Open);
+        let ejector = &pool.backends[0].ejector;
+        let settings = Outliers {
+            connect_failures: 1,
+            ..Outliers::default()
+        };
+        ejector.set(settings, pool.backends.iter(), now);
+        pool.backends[1].set_state(State::Down);
+        let mut held = pool.fill();
+        let (first, second) = (pool.join(), pool.join());
+        pool.backends[0].connect_failed(now);
+        assert!(pool.backends[0].is_ejected(now));
+        pool.backends[0].set_limit(2);
+        pool.backends[0].serve_waiting();
+        assert!(first.take().is_none(), "the other one has not failed");
+        pool.backends[1].connect_failed(now);
+        drop(held.remove(0));
+        let served = first.take().expect("nobody is usable");
+        drop(served);
+        assert!(second.take().is_some());
+    }
+
+    #[test]
+    fn who_waits_for_one_that_leaves_goes_to_another_that_has_room() {
+        let pool = pool(&[1, 2]);
+        let mut held = pool.fill();
+        let place = pool.join();
+        pool.backends[1].connect_failed(Instant::from_millis(1));
+        drop(held.pop());
+        pool.queue.look_after();
+        assert!(place.take().is_none(), "the first is worth waiting for");
+        pool.backends[0].set_state(State::Down);
+        pool.queue.look_after();
+        assert!(place.take().is_some());
+        drop(held);
+        let served = [&pool.backends[0], &pool.backends[1]].map(|it| it.active());
+        assert_eq!(served, [0, 0]);
     }
 
     /// Sessions of four threads come, wait, leave and end at random; replay with RINGLANE_SEED.

@@ -1,11 +1,12 @@
-//! Says which backends are ejected and which breakers open, and notices when an ejection is over.
+//! Says which backends are ejected and which breakers open, and notices when an ejection is over or somebody
+//! waits for nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::backend::{Breaker, EjectionCause, Ejector, Notice, Phase, Return, Turn};
+use crate::backend::{Breaker, EjectionCause, Ejector, Notice, Phase, Queue, Return, Turn};
 use crate::base::clock::now;
 use crate::snapshot::Pool;
 
@@ -25,6 +26,8 @@ pub(super) struct Watched {
     name: Arc<str>,
     ejector: Arc<Ejector>,
     breaker: Option<Arc<Breaker>>,
+    /// Those may wait whose configuration had a queue.
+    queue: Arc<Queue>,
 }
 
 impl Watched {
@@ -33,6 +36,7 @@ impl Watched {
             name: Arc::clone(&pool.name),
             ejector: Arc::clone(&pool.live.ejector),
             breaker: pool.breaker.map(|_| Arc::clone(&pool.live.breaker)),
+            queue: Arc::clone(&pool.live.queue),
         }
     }
 }
@@ -58,6 +62,7 @@ impl Outcomes {
         self.interval.tick().await;
         for pool in &self.pools {
             pool.ejector.look_after(now()).iter().for_each(tell);
+            pool.queue.look_after();
             if let Some(breaker) = &pool.breaker {
                 let turns = breaker.news();
                 turns.iter().for_each(|turn| tell_turn(&pool.name, *turn));

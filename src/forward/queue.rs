@@ -11,7 +11,7 @@ use crate::backend::{Era, Lease};
 use crate::balance::Ask;
 use crate::base::clock::now;
 use crate::base::reason::Reason;
-use crate::config::model::Waiting;
+use crate::config::model::{AllDown, Waiting};
 use crate::io::deadline::ended_after;
 use crate::io::socket::Socket;
 use crate::snapshot::Pool;
@@ -22,12 +22,22 @@ impl Pool {
     /// Whether a backend lacks nothing but room.
     pub(super) fn is_worth_waiting_for(&self) -> bool {
         let time = now();
+        let all_count = self.balancer.all_down() == AllDown::Open && !self.balancer.is_usable(time);
         let mut members = self.balancer.members().iter();
         members.any(|member| {
             let backend = &member.backend;
-            let is_sound = backend.is_usable(time) && !backend.has_failed();
+            let is_sound = (all_count || backend.is_usable(time)) && !backend.has_failed();
             member.weight > 0 && backend.is_full() && is_sound
         })
+    }
+
+    /// Whether clients may go to some backend as soon as it has room.
+    fn lacks_room(&self) -> bool {
+        let mut members = self.balancer.members().iter();
+        match self.balancer.all_down() {
+            AllDown::Open => members.any(|it| it.weight > 0),
+            AllDown::Trickle | AllDown::Closed => self.balancer.is_usable(now()),
+        }
     }
 }
 
@@ -35,10 +45,11 @@ impl Dialler<'_> {
     /// What is left for a client that no backend took: to wait for one that has room again.
     pub(super) async fn dial_later(&mut self) -> Option<Dialled> {
         let pool = self.call.pool;
-        if self.fault.attempts == 0 && pool.balancer.members().iter().any(|it| it.weight > 0) {
+        if self.fault.attempts == 0 && pool.lacks_room() {
             self.fault.reason = Reason::PoolFull;
         }
-        if self.link.ending().is_some() {
+        // Whoever may not try again has nothing to wait for.
+        if self.link.ending().is_some() || self.fault.attempts >= pool.connect.attempts {
             return None;
         }
         if !pool.is_worth_waiting_for() {

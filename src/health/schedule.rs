@@ -58,6 +58,8 @@ struct Check {
     due: Instant,
     /// When the probe under way, or the last one, began.
     begun: Instant,
+    /// Its place in the interval, until its probes have come to that: the first one was made at once.
+    place: Option<Instant>,
 }
 
 impl Schedule {
@@ -126,11 +128,10 @@ impl Schedule {
             let share = interval.as_nanos() * u128::from(2 * *place + 1) / u128::from(2 * *count);
             *place += 1;
             let state = target.backend.state();
-            let due = match state {
-                State::Unchecked => now,
-                State::Up | State::Down => {
-                    now + Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))
-                }
+            let place = now + Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX));
+            let (due, place) = match state {
+                State::Unchecked => (now, Some(place)),
+                State::Up | State::Down => (place, None),
             };
             self.numbers += 1;
             let id = target.backend.id().clone();
@@ -142,6 +143,7 @@ impl Schedule {
                 verdict: Verdict::new(state),
                 due,
                 begun: now,
+                place,
             };
             self.checks.insert(id, check);
         }
@@ -169,7 +171,8 @@ impl Schedule {
         let check = self.checks.get_mut(self.ids.get(&number)?)?;
         let interval = check.target.plan.health.interval;
         check.begun = now;
-        check.due = due + jittered(interval, &mut self.random);
+        let place = check.place.take();
+        check.due = place.unwrap_or_else(|| due + jittered(interval, &mut self.random));
         if check.due <= now {
             // Too much to do: probes that were missed are not made up for.
             check.due = now + jittered(interval, &mut self.random);
@@ -361,6 +364,27 @@ mod tests {
         let probe = schedule.begin(BEGIN).unwrap();
         let change = schedule.end(probe.ticket, &Err(Failure::Timeout), Duration::ZERO);
         assert_eq!(change.unwrap().state, State::Down);
+    }
+
+    #[test]
+    fn first_probes_made_at_once_do_not_bunch_those_that_follow() {
+        let backends: Vec<_> = (0..1_000).map(backend).collect();
+        backends
+            .iter()
+            .for_each(|it| it.set_state(State::Unchecked));
+        let plan = plan(|_| {});
+        let mut schedule = Schedule::new(3);
+        schedule.reconcile(backends.iter().map(|it| target(it, &plan)).collect(), BEGIN);
+        let probes = run(&mut schedule, BEGIN, Duration::from_secs(50), &Ok(()));
+        let mut by_second = [0_u32; 50];
+        for (at, _) in probes.iter().skip(1_000) {
+            by_second[usize::try_from((*at - BEGIN).as_secs()).unwrap()] += 1;
+        }
+        assert_eq!(probes[999].0, BEGIN, "all at once");
+        assert!(
+            by_second.iter().all(|n| (140..=260).contains(n)),
+            "{by_second:?}"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::backend::{self, Backend, BackendId, Standing, State};
 use crate::balance::Member;
 use crate::base::address::{Address, Endpoint};
 use crate::base::clock::{Instant, now};
-use crate::config::model::{self, Initial};
+use crate::config::model::{self, Health, Initial};
 use crate::tls::ServerName;
 
 impl Registries {
@@ -32,7 +32,7 @@ impl Registries {
             let backend_of = |id| {
                 let new = Backend::in_line(id, Arc::clone(&live.queue), Arc::clone(&live.ejector));
                 new.set_limit(backend.max_connections);
-                new.set_state(at_first(pool));
+                new.set_state(at_first(pool.health.as_ref()));
                 let new = Arc::new(new);
                 if self.has_begun {
                     new.became_usable(now());
@@ -82,6 +82,10 @@ impl Pool {
     /// Puts in force what outlives the snapshot, and lets those go who no longer need to wait.
     pub(super) fn come_into_force(&self) {
         let members = self.balancer.members();
+        let returns = |member: &&Member| member.backend.standing() == Standing::Removed;
+        for member in members.iter().filter(returns) {
+            welcome(&member.backend, self.health.as_deref());
+        }
         for (member, limit) in members.iter().zip(&self.limits) {
             member.backend.set_limit(*limit);
         }
@@ -137,8 +141,8 @@ pub(super) fn stand(
 
 /// What a backend that nobody knows yet is taken for. One that serves already when its pool gets its first
 /// `health` is known and stays up until its probes say otherwise.
-const fn at_first(pool: &model::Pool) -> State {
-    match &pool.health {
+const fn at_first(health: Option<&Health>) -> State {
+    match health {
         None => State::Up,
         Some(health) => match health.initial {
             Initial::Up => State::Up,
@@ -146,6 +150,16 @@ const fn at_first(pool: &model::Pool) -> State {
             Initial::Check => State::Unchecked,
         },
     }
+}
+
+/// Begins anew with one that had left the configuration and is known only by the sessions that it still has:
+/// nobody has probed it meanwhile.
+fn welcome(backend: &Arc<Backend>, health: Option<&Health>) {
+    // Its sessions have nothing to do with that, so it does not go down.
+    if at_first(health) != State::Up {
+        backend.set_state(State::Unchecked);
+    }
+    backend.became_usable(now());
 }
 
 /// One of the backends that a host name stands for.

@@ -234,7 +234,11 @@ fn routing(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::backend::{State, WARM};
+    use crate::base::clock::now;
     use crate::config::{Machine, parse};
 
     const MACHINE: Machine = Machine {
@@ -304,5 +308,42 @@ mod tests {
         assert_eq!(pools, expected);
         assert!(listener("tls").pool().is_none());
         assert_eq!(&*listener("tcp").pool().unwrap().name, "a");
+    }
+
+    #[test]
+    fn a_backend_that_returns_to_its_sessions_is_checked_and_starts_slowly_like_a_new_one() {
+        let text = |backends: &str| {
+            format!(
+                "[[listener]]\nlisten = \"127.0.0.1:1\"\npool = \"p\"\n[pool.p]\nbackends = [{backends}]\n\
+                 [pool.p.health]\ninitial = \"check\"\n"
+            )
+        };
+        let mut registries = Registries::new(Arc::new(metrics::Registry::new(1)));
+        let mut adopt = |backends: &str| {
+            let checked = parse("test.toml", &text(backends), &MACHINE);
+            let checked = checked.unwrap_or_else(|it| panic!("{}", it.render(false)));
+            let made = Made {
+                tls: &Settings::default(),
+                lists: &Lists::new(),
+            };
+            let model = Arc::new(checked.model);
+            let snapshot = registries.build(model, &Answers::new(), made, 1);
+            registries.adopt(&snapshot, now());
+            Arc::clone(&snapshot.pools[0].balancer.members()[0].backend)
+        };
+        let backend = adopt("\"127.0.0.1:2\", \"127.0.0.1:3\"");
+        backend.set_state(State::Up);
+        let session = backend.lease();
+        adopt("\"127.0.0.1:2\", \"127.0.0.1:3\"");
+        let time = Duration::from_secs(60);
+        assert!(backend.is_up() && backend.warmth(now(), time) == WARM);
+        let era = backend.era();
+        adopt("\"127.0.0.1:3\"");
+        let again = adopt("\"127.0.0.1:2\", \"127.0.0.1:3\"");
+        assert!(Arc::ptr_eq(&again, &backend) && again.active() == 1);
+        assert_eq!(again.state(), State::Unchecked);
+        assert_eq!(again.era(), era, "its sessions have not gone down with it");
+        assert!(again.warmth(now(), time) < WARM / 5);
+        drop(session);
     }
 }

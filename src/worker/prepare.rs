@@ -97,9 +97,11 @@ pub(super) async fn prepare<'a>(
     };
     let permit = find_backend(link, (listener, pool), &opening, worker, record).await?;
     if let Some(StartTls::Postgres) = asks {
-        worker
-            .watched(link, consent(link, listener, record))
-            .await?;
+        let consented = worker.watched(link, consent(link, listener, record)).await;
+        if let Err(ending) = consented {
+            tell(permit, Some(blamed(link, record, ending)));
+            return Err(ending);
+        }
     }
     if let Some(tls) = &pool.tls {
         let encrypted = encrypt(link, (listener, pool, tls), worker, record).await;
@@ -192,6 +194,22 @@ async fn encrypt(
         link.set_unsent(Direction::Down, &said);
     }
     Ok(())
+}
+
+/// The end of a session whose backend was asked for TLS: whatever it says instead, and if it says nothing, it is
+/// the backend's doing.
+fn blamed(link: &Link, record: &Record, ending: Ending) -> Ending {
+    if !matches!(ending.reason, Reason::TlsError | Reason::BackendReset) {
+        return ending;
+    }
+    if let Some(backend) = &record.lease {
+        backend.handshake_failed(now());
+    }
+    link.begin_badly();
+    Ending {
+        side: Side::Backend,
+        ..ending
+    }
 }
 
 /// Tells the pool's breaker how the handshake with a backend went.

@@ -353,3 +353,47 @@ fn a_full_pool_is_waited_for_beside_a_backend_that_fails_and_that_one_helps_once
     }
     until_waiting(&ringlane, 0.0);
 }
+
+#[test]
+fn who_has_no_attempt_left_does_not_wait() {
+    let closed = address();
+    let backend = Named::start("b");
+    let front = address();
+    let ringlane = Ringlane::start(&configuration(
+        front,
+        "balance = \"first\"\nqueue = 10\nqueue_timeout = \"30s\"\nconnect = { attempts = 1 }",
+        &[
+            (closed, "max_connections = 1"),
+            (backend.address, "max_connections = 1"),
+        ],
+    ));
+    // The first finds out that nobody is there; the second then has the other one for itself.
+    assert_eq!(ask(front, "first"), "");
+    let _held = Visit::to(front);
+    // A failure is forgotten after a second, and the next client looks again while the other one is full.
+    let begun = Instant::now();
+    let refused = eventually("a client tries the closed backend", || {
+        let asking = thread::spawn(move || ask(front, "next"));
+        thread::sleep(Duration::from_millis(1_100));
+        asking.is_finished().then(|| asking.join().unwrap())
+    });
+    assert_eq!(refused, "");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    let lines = ringlane.session_lines(2);
+    assert!(lines.iter().all(|line| line["reason"] == "connect_refused"));
+}
+
+#[test]
+fn nobody_who_may_be_tried_is_not_the_same_as_no_room() {
+    let closed = address();
+    let front = address();
+    let ringlane = Ringlane::start(&configuration(
+        front,
+        "queue = 10\nqueue_timeout = \"30s\"\nall_down = \"closed\"\n[pool.p.health]\ninitial = \"down\"",
+        &[(closed, "max_connections = 1")],
+    ));
+    assert_eq!(ask(front, "nobody"), "");
+    let lines = ringlane.session_lines(1);
+    assert_eq!(lines[0]["reason"], "no_backend");
+    assert!(lines[0]["queue_ms"].is_null());
+}

@@ -125,7 +125,7 @@ fn a_server_without_tls_is_to_blame() {
     let authority = Authority::new();
     let web = authority.issue("web", &["a.example"]);
     let tls = format!(
-        "tls = {{ ca = {}, sni = \"client\" }}\n",
+        "tls = {{ ca = {}, sni = \"client\" }}\nbreaker = {{ min_samples = 1 }}\n",
         quoted(&authority.file())
     );
     for answer in [&b"N"[..], b"E...", b""] {
@@ -145,6 +145,8 @@ fn a_server_without_tls_is_to_blame() {
             line["cause"].as_str().unwrap().contains("does not agree"),
             "{line}"
         );
+        let state = ringlane.metric("ringlane_breaker_state{pool=\"back\"}");
+        assert_eq!(state, Some(2.0), "the pool has failed");
     }
 }
 

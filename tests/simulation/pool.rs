@@ -66,6 +66,8 @@ pub(super) struct Seen {
     pub(super) queued: usize,
     pub(super) queue_served: usize,
     pub(super) left: usize,
+    /// Ticks at which somebody waited while all were taken for up.
+    waited_open: usize,
     pub(super) early_ends: usize,
     ejected: [usize; 2],
     returned: BTreeMap<String, usize>,
@@ -86,6 +88,7 @@ impl Seen {
         assert!(self.breaker_open > 1_000, "{self:?}");
         assert!(self.queued > 1_000 && self.queue_served > 300, "{self:?}");
         assert!(self.left > 1_000 && self.early_ends > 1_000, "{self:?}");
+        assert!(self.waited_open > 0, "{self:?}");
         assert!(self.ejected.iter().all(|count| *count > 200), "{self:?}");
         let reasons = [
             Return::Connected,
@@ -343,9 +346,28 @@ impl World {
                 }
             }
         }
+        self.live.queue.look_after();
         self.serve_granted(seen);
         // Whoever waits does so because nobody has room.
         if self.live.queue.waiting() > 0 {
+            let is_open = self.snapshot.all_down == AllDown::Open;
+            if is_open && !self.snapshot.balancer.is_usable(self.now) {
+                seen.waited_open += 1;
+                let is_worth = |it: &&Member| it.backend.is_full() && !it.backend.has_failed();
+                let is_up = |it: &&Member| it.backend.is_up();
+                let all_failed = self.members().filter(is_worth).count() == 0;
+                let any_up = self.members().any(|it| it.backend.is_up());
+                let meant = self.members().filter(|it| !any_up || is_up(it));
+                let mut meant = meant.filter(|it| all_failed || !it.backend.has_failed());
+                let free = meant.find(|it| !it.backend.is_full());
+                let name = free.map(|it| &it.backend.id().name);
+                assert!(
+                    name.is_none(),
+                    "seed {}: {name:?} at {:?}",
+                    self.seed,
+                    self.now
+                );
+            }
             for member in self.members() {
                 let backend = &member.backend;
                 let is_sound = backend.is_usable(self.now) && !backend.has_failed();

@@ -11,6 +11,9 @@ use ringlane::sys::wake::Wake;
 
 use super::pool::{Event, Mood, Seen, Snapshot, WORKERS, World};
 
+/// See [`super::pool`].
+const TICK_NANOS: u64 = 100_000_000;
+
 /// How long one may wait in the queue.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -207,7 +210,8 @@ impl World {
         let snapshot = session.snapshot;
         let now = self.clock(session.worker);
         let is_limited = snapshot.queue > 0;
-        if !is_limited || !is_worth_waiting(snapshot, now) {
+        if !is_limited || session.attempts >= snapshot.attempts || !is_worth_waiting(snapshot, now)
+        {
             return;
         }
         session.slot = None;
@@ -245,8 +249,10 @@ impl World {
             let seed = self.seed;
             // With `open` and nobody usable all are taken for usable.
             let is_open = self.snapshot.all_down == AllDown::Open;
+            // That an ejection is over, the queue knows within a tick.
+            let then = Instant::from_nanos(self.now.as_nanos() - TICK_NANOS);
             let is_usable =
-                lease.is_usable(self.now) || is_open && !self.snapshot.balancer.is_usable(self.now);
+                lease.is_usable(self.now) || is_open && !self.snapshot.balancer.is_usable(then);
             assert!(is_usable, "seed {seed}: {:?}", lease.id());
             let mut session = self.sessions.remove(&id).unwrap();
             drop(session.place.take());
@@ -305,9 +311,10 @@ impl World {
 
 /// Whether a backend lacks nothing but room.
 fn is_worth_waiting(snapshot: &Snapshot, now: Instant) -> bool {
+    let all_count = snapshot.all_down == AllDown::Open && !snapshot.balancer.is_usable(now);
     snapshot.balancer.members().iter().any(|member| {
         let backend = &member.backend;
-        let is_sound = backend.is_usable(now) && !backend.has_failed();
+        let is_sound = (all_count || backend.is_usable(now)) && !backend.has_failed();
         member.weight > 0 && backend.is_full() && is_sound
     })
 }
