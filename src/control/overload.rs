@@ -63,8 +63,14 @@ impl Watch {
         if self.settings == settings {
             return;
         }
+        let measured = self
+            .settings
+            .is_some_and(|before| before.loop_lag.is_some());
         self.settings = settings;
-        self.lags = Lags::default();
+        // What was seen goes on to count, or the lag that is the reason would pass for over.
+        if !measured || settings.is_none() {
+            self.lags = Lags::default();
+        }
         self.due = now();
         match settings {
             Some(settings) if self.overload.cause().is_some() => {
@@ -174,5 +180,38 @@ fn shown(cause: Cause, load: Load, limit: Load) -> String {
             let (lag, most) = (millis(load.lag), millis(limit.lag));
             format!("a worker is {lag} ms late, threshold {most} ms")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::OverloadReady;
+
+    const SETTINGS: Settings = Settings {
+        memory: None,
+        loop_lag: Some(Duration::from_millis(100)),
+        resume: 80,
+        action: OverloadAction::Pause,
+        ready: OverloadReady::Keep,
+    };
+
+    /// A lag that nobody knows would pass for none, and end an overload that lasts.
+    #[test]
+    fn new_thresholds_do_not_forget_the_lag() {
+        let mut watch = Watch::new(Strain::new(Arc::new(Registry::new(1))));
+        watch.set(Some(SETTINGS));
+        let earlier = Instant::from_nanos(now().as_nanos() - 1_500_000_000);
+        let ticks = watch.ticks();
+        assert_eq!(watch.lags.see(&ticks, earlier), None);
+        watch.set(Some(Settings {
+            resume: 70,
+            ..SETTINGS
+        }));
+        assert!(watch.lags.see(&ticks, now()).is_some());
+        // What was seen before it was switched off says nothing of what comes after.
+        watch.set(None);
+        watch.set(Some(SETTINGS));
+        assert_eq!(watch.lags.see(&ticks, now()), None);
     }
 }

@@ -176,7 +176,8 @@ impl<T> Wheel<T> {
     fn slot_number_for(&self, due: Instant) -> u64 {
         // Rounded up, so that a visit never finds that it came too early by a part of a slot.
         let number = slot_number(due) + 1;
-        number.clamp(self.visited + 1, self.visited + SLOTS_NUMBER - 1)
+        // One slot is left free: a visit in pieces goes back to the slot before the one that it is at.
+        number.clamp(self.visited + 1, self.visited + SLOTS_NUMBER - 2)
     }
 
     fn link(&mut self, index: u32, due: Instant) {
@@ -320,6 +321,32 @@ mod tests {
             now + Duration::from_secs(40)
         });
         assert_eq!(visits, 1);
+    }
+
+    /// A slot that is left in the middle counts as not visited, and what was visited there may lie a whole
+    /// turn ahead.
+    #[test]
+    fn who_was_visited_in_the_first_piece_can_be_hastened_before_the_second() {
+        let start = Instant::from_millis(9_000);
+        let mut wheel = Wheel::new(start);
+        let keys: Vec<_> = (0..2).map(|n| wheel.insert(start, n)).collect();
+        let mut now = start + SLOT * 2;
+        let far = now + Duration::from_secs(3_600);
+        assert!(!wheel.advance(now, 1, |_| far));
+        for key in keys {
+            wheel.hasten(key, now + SLOT);
+        }
+        let mut visited = Vec::new();
+        for _ in 0..4 {
+            now = now + SLOT;
+            wheel.advance(now, ALL, |value| {
+                visited.push(*value);
+                far
+            });
+        }
+        visited.sort_unstable();
+        visited.dedup();
+        assert_eq!(visited, [0, 1]);
     }
 
     #[test]

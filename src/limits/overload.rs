@@ -150,12 +150,12 @@ impl Thresholds {
     }
 }
 
-/// What a tick that is so late adds to the sum: its delay by its length, since so many clients meet it. In
-/// square microseconds.
-pub fn weighed(late: Duration) -> u64 {
+/// What a tick that is so late after its `length` adds to the sum: its delay by all the time that it took, since so
+/// many clients meet it. In square microseconds.
+pub fn weighed(late: Duration, length: Duration) -> u64 {
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     // No more of it lies within the window.
-    micros(late).saturating_mul(micros((late + SLOT).min(WINDOW)))
+    micros(late).saturating_mul(micros((late + length).min(WINDOW)))
 }
 
 impl Lags {
@@ -172,7 +172,7 @@ impl Lags {
         let micros = u64::try_from((now - *from).as_micros()).unwrap_or(u64::MAX);
         let lags = before.iter().zip(workers).map(|(before, ticks)| {
             let sum = ticks.weighed.wrapping_sub(*before);
-            let sum = sum.saturating_add(weighed(ticks.overdue));
+            let sum = sum.saturating_add(weighed(ticks.overdue, SLOT));
             Duration::from_micros(sum / micros.max(1))
         });
         lags.max()
@@ -389,7 +389,7 @@ mod tests {
                 .map(|&late| {
                     let ticks = 250 * look / (25 + late);
                     Ticks {
-                        weighed: weighed(millis(late)) * ticks,
+                        weighed: weighed(millis(late), SLOT) * ticks,
                         overdue: Duration::ZERO,
                     }
                 })
@@ -419,11 +419,26 @@ mod tests {
         };
         (0..4).for_each(|look| assert_eq!(see(look, 0), None));
         // 400 ms of a second, 375 ms late.
-        let late = weighed(millis(375));
+        let late = weighed(millis(375), SLOT);
         assert_eq!(see(4, late), Some(millis(150)));
         assert_eq!(see(7, late), Some(millis(150)));
         // The second in which it was is over.
         assert_eq!(see(8, late), Some(Duration::ZERO));
+    }
+
+    /// A tick whose work is taken in turns: clients wait for one of them, not for all.
+    #[test]
+    fn turns_count_for_themselves() {
+        let mut lags = Lags::default();
+        let turn = weighed(Duration::from_micros(1_500), millis(1));
+        for look in 0..8 {
+            let ticks = Ticks {
+                weighed: turn * 100 * look,
+                overdue: Duration::ZERO,
+            };
+            let lag = lags.see(&[ticks], at(250 * look));
+            assert_eq!(lag, (look >= 4).then_some(Duration::from_micros(1_500)));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Pinned, Worker};
@@ -17,6 +18,10 @@ use crate::sys::socket::{finish_gently, reset, vanish};
 
 /// Rejected clients that one worker keeps waiting; others are reset at once.
 const TARPITTED_MAX: i64 = 1_024;
+
+/// Of so many sessions that there are descriptors for, one may be a client that is kept waiting: they must not
+/// keep those out who would be served.
+const TARPITTED_PART: u64 = 8;
 
 impl Worker {
     /// Asked before anything is made for the client.
@@ -89,7 +94,11 @@ impl Worker {
 
     /// Resets the client after some time; until then it costs a descriptor and a timer.
     fn keep_waiting(&self, socket: OwnedFd, time: Duration) {
-        if self.cells().tarpitted.read() >= TARPITTED_MAX || self.room() == 0 {
+        let held = self.metrics.held();
+        let waiting = held.saturating_sub(self.metrics.sessions());
+        let most = self.sessions_max.load(Ordering::Relaxed) / TARPITTED_PART;
+        let is_full = waiting >= most || self.cells().tarpitted.read() >= TARPITTED_MAX;
+        if is_full || self.room() == 0 {
             return reset(socket.as_fd());
         }
         self.cells().tarpitted.inc();

@@ -125,7 +125,7 @@ impl Worker {
         const BETWEEN_CLOCKS: usize = 64;
         let begun = now();
         let mut sessions = self.sessions.borrow_mut();
-        while !sessions.advance(time, BETWEEN_CLOCKS, |link| link.check(time)) {
+        while !sessions.advance(time, BETWEEN_CLOCKS, |link| link.check(begun)) {
             if now() - begun >= TURN {
                 return false;
             }

@@ -382,7 +382,7 @@ fn clients_that_come_while_descriptors_are_short_are_served_later() {
 }
 
 #[expect(unsafe_code, reason = "the limit must be set between fork and exec")]
-fn limit_descriptors(command: &mut Command, limit: u64) {
+pub(crate) fn limit_descriptors(command: &mut Command, limit: u64) {
     let set = move || {
         let limits = rustix::process::Rlimit {
             current: Some(limit),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::peer::bytes_at;
-use crate::support::tls::{Authority, Caller, Talk, terminating};
+use crate::support::tls::{Authority, Caller, Talk, quoted, secure_echo, terminating};
 use crate::support::{Echo, PATIENCE, Ringlane, address, eventually};
 
 fn configuration(front: SocketAddr, settings: &str, echo: &Echo) -> String {
@@ -195,6 +195,33 @@ fn a_reload_changes_what_new_sessions_may_move() {
     assert_eq!(slowed(&ringlane), 1.0);
     before.write_all(b"ping").unwrap();
     before.read_exact(&mut [0; 4]).unwrap();
+}
+
+/// What a client says before its backend's handshake is over counts like all that follows.
+#[test]
+fn the_opening_counts_where_the_backend_speaks_tls() {
+    let authority = Authority::new();
+    let server = authority.issue("server", &["back.example"]);
+    let backend = secure_echo(authority.server(&server, None));
+    let front = address();
+    let ca = quoted(&authority.file());
+    let ringlane = Ringlane::start(&format!(
+        "[[listener]]\nname = \"web\"\nlisten = \"{front}\"\npool = \"back\"\n\
+         limits = {{ bytes_per_source = \"2k/s\" }}\n\
+         [pool.back]\nbackends = [\"{backend}\"]\n\
+         tls = {{ ca = {ca}, sni = \"back.example\" }}\n"
+    ));
+    let begun = Instant::now();
+    let mut stream = connect(front);
+    stream.write_all(&[7; 4096]).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.ends_with(&[7; 4096]), "{} bytes", answer.len());
+    // Both ways it is 8 KiB, of which a second's worth may come at once.
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(2_900), "{took:?}");
+    assert_eq!(slowed(&ringlane), 1.0);
 }
 
 /// What was said in TLS comes back whole, with the end that is due, at the rate of what went over the wire.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use crate::accept::limit_descriptors;
 use crate::support::{Echo, PATIENCE, Ringlane, address, binary, eventually};
 
 /// A connection from this loopback address.
@@ -396,6 +397,26 @@ fn a_tarpit_keeps_waiting_holds_one_descriptor_and_does_not_delay_a_stop() {
     // Its messages, which are shown then, say what it waited for.
     assert!(stopped < Duration::from_secs(10), "{stopped:?}");
     drop(again);
+}
+
+/// A flood of those who are over a limit must not take the descriptors of those who are not.
+#[test]
+fn a_tarpit_leaves_room_for_who_is_served() {
+    let (front, echo) = (address(), Echo::start());
+    let limits = "limits = { per_source = 1, action = \"tarpit 1m\" }";
+    let text = format!("[global]\nworkers = 2\n{}", listener(front, limits, &echo));
+    let ringlane = Ringlane::start_as(&text, |command| limit_descriptors(command, 300));
+    let flood = [127, 90, 0, 1];
+    let mut first = connect(flood, front);
+    assert_eq!(say(&mut first), Met::Served);
+    let _stuck: Vec<_> = (0..250).map(|_| connect(flood, front)).collect();
+    eventually("all are turned away", || {
+        (rejected(&ringlane, "limit_source") == 250.0).then_some(())
+    });
+    let mut served: Vec<_> = (2..12).map(|n| connect([127, 90, 0, n], front)).collect();
+    assert!(served.iter_mut().all(|stream| say(stream) == Met::Served));
+    let waiting = ringlane.metric_sum("ringlane_tarpitted");
+    assert!((1.0..=20.0).contains(&waiting), "{waiting}");
 }
 
 /// With CAP_NET_ADMIN the client hears nothing; without, a client on the same machine is reset.

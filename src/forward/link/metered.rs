@@ -54,12 +54,14 @@ impl Link {
         self.metered.get().is_some()
     }
 
-    /// Counts what was moved before the relay began.
+    /// Counts what was read before the relay began, whether it has been passed on by now or not.
     pub fn charge_opening(&self) {
         if let Some(metered) = self.metered.get() {
             let moved = usize::try_from(self.bytes(Direction::Up)).unwrap_or(usize::MAX);
+            let unsent = [Direction::Up, Direction::Down].map(|it| self.unsent(it));
+            let read = unsent.iter().sum::<usize>().saturating_add(moved);
             let meters = metered.meters.borrow();
-            meters.iter().for_each(|meter| meter.charge(moved, now()));
+            meters.iter().for_each(|meter| meter.charge(read, now()));
         }
     }
 

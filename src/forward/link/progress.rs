@@ -29,10 +29,15 @@ impl Link {
     }
 
     pub(in crate::forward) fn has_unsent(&self, direction: Direction) -> bool {
+        self.unsent(direction) > 0
+    }
+
+    /// Bytes that were received and not sent yet.
+    pub(super) fn unsent(&self, direction: Direction) -> usize {
         let unsent = self.take_unsent(direction);
-        let some = !unsent.is_empty();
+        let bytes = unsent.len();
         self.progress(direction).unsent.set(unsent);
-        some
+        bytes
     }
 
     pub(in crate::forward) fn take_unsent(&self, direction: Direction) -> Box<[u8]> {
