@@ -32,7 +32,8 @@ impl Check<'_> {
         let all_down = meaning(&ALL_DOWNS, word(pool, "all_down"));
         let Some(table) = pool.table("health") else {
             let ejects = outliers.connect_failures > 0 || outliers.failure_rate.is_some();
-            if !pool.is_given("health") && !(ejects && outliers.max_eject == 100) {
+            let all_may_be_ejected = ejects && outliers.max_eject == 100;
+            if !pool.is_given("health") && !all_may_be_ejected {
                 let why = "without `health` some backend is always up, unless `outliers.max_eject` \
                            is \"100%\" and something ejects";
                 self.idle_setting(pool, "all_down", why);
