@@ -109,10 +109,15 @@ fn every_metric_explains_itself() {
     let ringlane = Ringlane::start(&text);
     round_trip(front, 10);
     ringlane.session_lines(1);
-    let probed = "ringlane_backend_probe_seconds{";
-    let page = eventually("a backend has been probed", || {
+    // What is measured at times is absent until it has been.
+    let late = [
+        "ringlane_backend_probe_seconds{",
+        "ringlane_overload_lag_seconds ",
+    ];
+    let page = eventually("a backend has been probed, a worker been looked at", || {
         let (_, page) = ringlane.ask("GET", "/metrics").unwrap();
-        page.contains(probed).then_some(page)
+        let is_whole = late.iter().all(|series| page.contains(series));
+        is_whole.then_some(page)
     });
     let explained = |word: &str| -> BTreeSet<&str> {
         let start = format!("# {word} ");
