@@ -146,6 +146,29 @@ fn example_mentions_every_key_at_its_default() {
 }
 
 #[test]
+fn example_mentions_every_key_of_a_route_and_of_a_backend() {
+    let schema = schema();
+    for (heading, of) in [
+        (
+            "[[listener.route]]",
+            &schema["properties"]["listener"]["items"]["properties"]["route"],
+        ),
+        (
+            "[[pool.web.backend]]",
+            &schema["properties"]["pool"]["additionalProperties"]["properties"]["backend"],
+        ),
+    ] {
+        let keys = of["items"]["properties"].as_object().unwrap();
+        let begin = EXAMPLE.find(&format!("# {heading}\n")).unwrap();
+        let text = EXAMPLE[begin..].split("\n\n").next().unwrap();
+        for key in keys.keys() {
+            let line = format!("\n# {key} = ");
+            assert!(text.contains(&line), "{heading} lacks {key}");
+        }
+    }
+}
+
+#[test]
 fn what_the_example_has_commented_out_is_valid() {
     let is_toml = |text: &str| {
         let key = text.split(" = ").next().unwrap_or_default();

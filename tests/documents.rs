@@ -47,6 +47,49 @@ fn every_configuration_in_the_readme_is_valid_and_without_warnings() {
 }
 
 #[test]
+fn every_configuration_in_the_manual_is_valid_and_without_warnings() {
+    let machine = Machine {
+        cores: 4,
+        somaxconn: 4096,
+        descriptors: 1 << 20,
+        memory: 8 << 30,
+    };
+    let page = read("src/manual/operations.md");
+    let (mut whole, mut parts) = (0, 0);
+    for block in toml_blocks(&page) {
+        let text = completed(block);
+        if text == block {
+            whole += 1;
+        } else {
+            parts += 1;
+        }
+        let report = match config::parse("operations.md", &text, &machine) {
+            Ok(checked) => checked.warnings,
+            Err(faults) => faults,
+        };
+        assert!(report.is_empty(), "{}\n{text}", report.render(false));
+    }
+    assert!(whole >= 5 && parts >= 3, "{whole} and {parts}");
+}
+
+/// The manual shows parts of a configuration, too: they get the listener and the backends that they lack.
+fn completed(block: &str) -> String {
+    let mut text = block.to_owned();
+    let pool = block.lines().find_map(|line| {
+        let rest = line.trim_start_matches('[').strip_prefix("pool.")?;
+        rest.split(['.', ']']).next()
+    });
+    if let Some(pool) = pool.filter(|_| !block.contains("[[listener]]")) {
+        text += &format!("[[listener]]\nlisten = \"127.0.0.1:1\"\npool = \"{pool}\"\n");
+        if !block.contains("10.0.0.1") {
+            let backends = "backends = [\"10.0.0.1:80\", \"10.0.0.2:80\"]";
+            text += &format!("[pool.{pool}]\n{backends}\n");
+        }
+    }
+    text
+}
+
+#[test]
 fn check_takes_every_configuration_in_the_repository_without_a_word() {
     let directory = std::env::temp_dir().join(format!("ringlane-config-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();

@@ -5,6 +5,7 @@ pub mod model;
 mod choices;
 mod diff;
 mod files;
+mod in_force;
 mod keys;
 mod places;
 mod print;
@@ -28,6 +29,7 @@ use rustix::process::{Resource, getrlimit};
 
 pub use diff::diff;
 use files::Gathered;
+pub use in_force::{limits_in_force, pool_in_force};
 use model::Model;
 pub use places::{Owner, Places, Remark, Spot};
 pub use print::print;

@@ -29,6 +29,7 @@ mod protect;
 mod queue;
 mod rejected;
 mod reload;
+mod resilience;
 mod rotation;
 mod routes;
 mod schedules;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use ringlane::metrics::names;
 use rustix::process::Signal;
 
 use crate::support::load::{Load, Named, Visit, service};
@@ -95,10 +96,29 @@ fn counters_are_what_happened() {
 fn every_metric_explains_itself() {
     let backend = Named::start("one");
     let front = address();
-    let ringlane = Ringlane::start(&service("a", front, &[backend.address]));
+    // Everything that has series of its own, so that each is looked at.
+    let text = format!(
+        "[global]\nworkers = 2\noverload = {{ memory = \"95%\", loop_lag = \"1s\" }}\n{}\
+         queue = 1\nbreaker = {{ max_connections = 5 }}\noutliers = {{ failure_rate = \"50%\" }}\n\
+         health = {{ interval = \"100ms\", timeout = \"100ms\" }}\n",
+        service("a", front, &[backend.address]).replace(
+            "[pool.a]",
+            "deny = [\"192.0.2.0/24\"]\nlimits = { per_source = 5 }\n[pool.a]"
+        )
+    );
+    let ringlane = Ringlane::start(&text);
     round_trip(front, 10);
     ringlane.session_lines(1);
-    let (_, page) = ringlane.ask("GET", "/metrics").unwrap();
+    // What is measured at times is absent until it has been.
+    let late = [
+        "ringlane_backend_probe_seconds{",
+        "ringlane_overload_lag_seconds ",
+    ];
+    let page = eventually("a backend has been probed, a worker been looked at", || {
+        let (_, page) = ringlane.ask("GET", "/metrics").unwrap();
+        let is_whole = late.iter().all(|series| page.contains(series));
+        is_whole.then_some(page)
+    });
     let explained = |word: &str| -> BTreeSet<&str> {
         let start = format!("# {word} ");
         let names = page
@@ -108,6 +128,11 @@ fn every_metric_explains_itself() {
     };
     let (help, kind) = (explained("HELP"), explained("TYPE"));
     assert_eq!(help, kind);
+    let all: BTreeSet<&str> = names::ALL.iter().map(|metric| metric.name).collect();
+    let missing: Vec<_> = all.difference(&help).collect();
+    // Without certificates there is none that could expire.
+    assert_eq!(missing, [&"ringlane_certificate_expiry_seconds"]);
+    assert!(help.is_subset(&all));
     for line in page
         .lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty())

@@ -9,6 +9,7 @@ use crate::balance::Ask;
 use crate::base::address::Address;
 use crate::base::clock::now;
 use crate::config::model::{self, Balance, Model};
+use crate::config::pool_in_force;
 use crate::snapshot::{Answers, Offer, Pool};
 
 /// What stands for the addresses of a host name: nobody can have it.
@@ -76,6 +77,7 @@ pub(super) fn backends(
         order,
         candidates,
         backends: settings.backends.len(),
+        keys: pool_in_force(settings).into_iter().collect(),
         tls: settings.tls.is_some(),
     }
 }
@@ -126,5 +128,6 @@ fn shown(backend: &Backend, pool: &model::Pool) -> BackendShown {
         name: settings.map_or(name, |one| &one.name).to_string(),
         address: settings.map_or_else(String::new, |one| one.address.to_string()),
         tier: settings.map_or(0, |one| one.tier),
+        max_connections: settings.map_or(0, |one| one.max_connections),
     }
 }

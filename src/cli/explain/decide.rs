@@ -1,17 +1,19 @@
 //! Finds a client's way: the look-ups that a session makes, in a session's order.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::backends::backends;
 use super::client::{Client, Said, Wishes};
 use super::shown::{
-    Asking, CertificateShown, ClientCertificate, Explanation, HelloRead, Outcome, Refused, Speaks,
-    Taken,
+    Asking, CertificateShown, ClientCertificate, Explanation, HelloRead, LimitsShown, Outcome,
+    Refused, Speaks, Taken,
 };
 use super::skipped::Search;
 use crate::base::reason::Reason;
-use crate::config::model::{self, ClientAuth, StartTls, Target};
+use crate::config::limits_in_force;
+use crate::config::model::{self, ClientAuth, Limits, StartTls, Target};
 use crate::snapshot::routes::{Asked, Entry, Routes};
 use crate::snapshot::{Listener, Pool, Routing, Snapshot};
 use crate::sni::{Alert, ClientHello, Sniff, is_grease, ja4, sniff};
@@ -70,6 +72,7 @@ impl<'a> Scene<'a> {
             },
             hello: None,
             route: None,
+            limits: Vec::new(),
             outcome: Outcome::Passed,
             pool: None,
             skipped: Vec::new(),
@@ -87,6 +90,7 @@ impl<'a> Scene<'a> {
             explanation.refuse(Reason::Denied, None, why);
             return explanation;
         }
+        explanation.limit("listener", &self.settings.limits, client.source);
         match &self.listener.routing {
             Routing::Pool(pool) => {
                 if let Said::Bytes(bytes) = &client.said
@@ -243,6 +247,9 @@ impl<'a> Scene<'a> {
             let why = "the route's lists of networks do not let it in".to_owned();
             return explanation.refuse(Reason::Denied, None, why);
         }
+        if let Some(entrance) = &entry.route.entrance {
+            explanation.limit("route", &entrance.limits, source);
+        }
         if let Target::Terminate(_) = entry.route.target
             && let Some(terminating) = &self.listener.tls
         {
@@ -336,6 +343,18 @@ impl Explanation {
             place: entry.route.place.to_string(),
             by: search.by(entry),
         });
+    }
+
+    fn limit(&mut self, of: &'static str, limits: &Limits, source: Option<IpAddr>) {
+        let keys: BTreeMap<_, _> = limits_in_force(limits).into_iter().collect();
+        if !keys.is_empty() {
+            let is_in = |source: IpAddr| limits.exempt.iter().any(|it| it.contains(&source));
+            self.limits.push(LimitsShown {
+                of,
+                keys,
+                is_exempt: source.is_some_and(|source| is_in(source.to_canonical())),
+            });
+        }
     }
 
     fn refuse(&mut self, reason: Reason, alert: Option<u8>, why: String) {

@@ -1,8 +1,10 @@
 //! What is said of a client, as JSON has it; `text` writes the same for people.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Serialize;
+use toml::Value;
 
 /// What becomes of a client.
 #[derive(Debug, Serialize)]
@@ -13,6 +15,8 @@ pub(super) struct Explanation {
     pub(super) hello: Option<HelloRead>,
     /// The route that takes it; `None` also where the listener has no routes.
     pub(super) route: Option<Taken>,
+    /// Of the listener, then of the route, where they have any.
+    pub(super) limits: Vec<LimitsShown>,
     pub(super) outcome: Outcome,
     pub(super) pool: Option<PoolShown>,
     /// Routes that come before the one that takes it, and do not.
@@ -98,6 +102,17 @@ pub(super) struct Refused {
     pub(super) why: String,
 }
 
+/// Limits that the client counts for; whether it is over one is not known here.
+#[derive(Debug, Serialize)]
+pub(super) struct LimitsShown {
+    /// `listener` or `route`
+    pub(super) of: &'static str,
+    /// As the file has them.
+    pub(super) keys: BTreeMap<&'static str, Value>,
+    /// The limits of sources do not hold for it.
+    pub(super) is_exempt: bool,
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct PoolShown {
     pub(super) name: String,
@@ -107,6 +122,8 @@ pub(super) struct PoolShown {
     pub(super) candidates: Vec<BackendShown>,
     /// Backends that the pool has, those of weight 0 too.
     pub(super) backends: usize,
+    /// What it does about backends that are down, full or failing, as the file has it.
+    pub(super) keys: BTreeMap<&'static str, Value>,
     /// Whether connections to backends are encrypted by us.
     pub(super) tls: bool,
 }
@@ -128,6 +145,8 @@ pub(super) struct BackendShown {
     pub(super) name: String,
     pub(super) address: String,
     pub(super) tier: u8,
+    /// At a time; 0: any number.
+    pub(super) max_connections: u32,
 }
 
 /// A route that does not take the client.

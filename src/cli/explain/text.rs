@@ -1,9 +1,13 @@
 //! An explanation for people.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
+use toml::Value;
+
 use super::shown::{
-    Asking, ClientCertificate, Explanation, HelloRead, Outcome, PoolShown, Refused, Speaks, Why,
+    Asking, ClientCertificate, Explanation, HelloRead, LimitsShown, Outcome, PoolShown, Refused,
+    Speaks, Why,
 };
 
 /// Routes that take other names, of which so many are listed; JSON has them all.
@@ -27,9 +31,15 @@ impl Display for Explanation {
             None if self.pool.is_none() => row(f, "route", &"none")?,
             None => {}
         }
+        for limits in &self.limits {
+            row(f, "limits", limits)?;
+        }
         row(f, "then", &self.outcome)?;
         if let Some(pool) = &self.pool {
             row(f, "pool", pool)?;
+            if !pool.keys.is_empty() {
+                row(f, "with", &listed(&pool.keys))?;
+            }
             self.write_backends(f, pool)?;
         }
         self.write_skipped(f)?;
@@ -58,6 +68,9 @@ impl Explanation {
             if backend.tier > 0 {
                 text = format!("{text}  tier {}", backend.tier);
             }
+            if backend.max_connections > 0 {
+                text = format!("{text}  max_connections {}", backend.max_connections);
+            }
             row(f, title, &text.trim_end())?;
         }
         Ok(())
@@ -80,6 +93,21 @@ impl Explanation {
             Some(more) if more > 0 => row(f, title, &format!("and {more} more that take others")),
             _ => Ok(()),
         }
+    }
+}
+
+fn listed(keys: &BTreeMap<&'static str, Value>) -> String {
+    let keys = keys.iter().map(|(key, value)| format!("{key} = {value}"));
+    keys.collect::<Vec<_>>().join(", ")
+}
+
+impl Display for LimitsShown {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.of, listed(&self.keys))?;
+        if self.is_exempt {
+            f.write_str("; the client is exempt from those of sources")?;
+        }
+        Ok(())
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn entrance(entrance: Option<&Entrance>) -> Vec<Setting> {
 }
 
 /// `max_connections` and `limits`.
-pub(super) fn limits(limits: &Limits) -> Vec<Setting> {
+pub(crate) fn limits(limits: &Limits) -> Vec<Setting> {
     let count = |number: Option<u32>| Some(i64::from(number.unwrap_or(0)).into());
     let rate = limits
         .rate

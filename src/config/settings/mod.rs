@@ -18,6 +18,7 @@ use super::model::{
 };
 use super::text::parting_text;
 use super::units::duration_text;
+pub(crate) use limits::limits;
 pub(crate) use routes::route;
 
 /// One key of a table with its value; `None`: there is no text for it, it has to be left out.
@@ -80,7 +81,7 @@ pub(crate) fn listener(listener: &Listener) -> Vec<Setting> {
     all.extend(routes::routing(&listener.routing));
     all.extend(routes::proxy_receive(listener.proxy_protocol.as_ref()));
     all.extend(limits::access(&listener.access));
-    all.extend(limits::limits(&listener.limits));
+    all.extend(limits(&listener.limits));
     all.push(("relay", Some(word(&RELAYS, &listener.relay).into())));
     all.extend(timeouts(&listener.timeouts));
     all.extend(socket_options(&listener.socket));

@@ -31,9 +31,11 @@ impl Check<'_> {
     ) -> (Option<Health>, AllDown) {
         let all_down = meaning(&ALL_DOWNS, word(pool, "all_down"));
         let Some(table) = pool.table("health") else {
-            if !pool.is_given("health") && outliers.max_eject < 100 {
+            let ejects = outliers.connect_failures > 0 || outliers.failure_rate.is_some();
+            let all_may_be_ejected = ejects && outliers.max_eject == 100;
+            if !pool.is_given("health") && !all_may_be_ejected {
                 let why = "without `health` some backend is always up, unless `outliers.max_eject` \
-                           is \"100%\"";
+                           is \"100%\" and something ejects";
                 self.idle_setting(pool, "all_down", why);
             }
             return (None, all_down);

@@ -57,6 +57,11 @@ impl Check<'_> {
                 let place = table.entry("name").map_or(table.place, |entry| entry.place);
                 self.claim(&mut names, "listener", (name, place));
             }
+            let all = section(root, "global").number("max_connections");
+            if (1..table.number("max_connections")).contains(&all) {
+                let why = format!("`global.max_connections` is {all}");
+                self.idle_setting(table, "max_connections", &why);
+            }
             let routing = self.routing(root, table);
             listeners.extend(self.listener(table, name, (listen, routing)));
         }

@@ -55,7 +55,11 @@ impl Check<'_> {
     }
 
     /// What a pool is spared.
-    pub(super) fn breaker(&mut self, pool: &Table) -> Option<Breaker> {
+    pub(super) fn breaker(
+        &mut self,
+        pool: &Table,
+        backends: &[(Place, Backend)],
+    ) -> Option<Breaker> {
         let table = pool.table("breaker")?;
         let breaker = Breaker {
             max_connections: table.number("max_connections"),
@@ -76,8 +80,48 @@ impl Check<'_> {
                 self.idle_setting(pool, "breaker", why);
             }
         }
+        self.maxima(pool, &breaker, room(backends));
         Some(breaker)
     }
+
+    /// Warns about a maximum that another one leaves without effect.
+    fn maxima(&mut self, pool: &Table, breaker: &Breaker, room: Option<u64>) {
+        let most = u64::from(breaker.max_connections);
+        let Some(table) = pool.table("breaker").filter(|_| most > 0) else {
+            return;
+        };
+        if u64::from(breaker.max_pending) >= most {
+            let why = "`breaker.max_connections` is no higher, and counts them, too";
+            self.idle_setting(table, "max_pending", why);
+        }
+        match room {
+            Some(room) if most > room => {
+                let why = format!("the backends' `max_connections` come to {room} together");
+                self.idle_setting(table, "max_connections", &why);
+            }
+            Some(room) if most < room => {
+                if let Some(entry) = pool.changed("queue") {
+                    let message = format!(
+                        "`queue` is of use only while backends are down: nobody waits for \
+                         `breaker.max_connections`, got {most}, expected the {room} that the \
+                         backends allow together"
+                    );
+                    self.warnings.push(Finding::at(entry.key, message));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How many connections all backends may have together; `None`: any number, or it cannot be known.
+fn room(backends: &[(Place, Backend)]) -> Option<u64> {
+    let mut open = backends.iter().filter(|(_, backend)| backend.weight > 0);
+    open.try_fold(0, |room, (_, backend)| {
+        let is_one = matches!(backend.address, Address::Endpoint(_));
+        let most = u64::from(backend.max_connections);
+        (is_one && most > 0).then_some(room + most)
+    })
 }
 
 /// Whether the pool never has a second backend to turn to.

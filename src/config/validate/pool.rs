@@ -72,7 +72,7 @@ impl Check<'_> {
             all_down,
             partings: self.partings(table),
             outliers,
-            breaker: self.breaker(table),
+            breaker: self.breaker(table, &backends),
             backends: backends.into_iter().map(|(_, backend)| backend).collect(),
         }
     }

@@ -173,12 +173,18 @@ impl Load {
 
     /// Ends the load; what went wrong, one line for each session.
     pub(crate) fn end(self) -> Vec<String> {
+        self.end_counted().1
+    }
+
+    /// The same, and how many sessions went well.
+    pub(crate) fn end_counted(self) -> (usize, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);
         let failures = self
             .threads
             .into_iter()
             .map(|thread| thread.join().unwrap());
-        failures.flatten().collect()
+        let failures = failures.flatten().collect();
+        (self.served.load(Ordering::Relaxed), failures)
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod peer;
 pub(crate) mod resources;
 pub(crate) mod schedule;
 pub(crate) mod tls;
+pub(crate) mod victim;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
