@@ -127,9 +127,10 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
     let prepared = match listener.direct_pool() {
         Some(pool) => {
             let opening = worker.opening(link);
-            let finding = find_backend(link, (listener, pool), &opening, worker, record);
+            let place = (listener, pool);
             // On the heap for as long as it takes: 280 bytes less for every session that is idle afterwards.
-            Box::pin(finding).await.map(|_| None)
+            let found = Box::pin(find_backend(link, place, &opening, worker, record)).await;
+            found.map(|_| None)
         }
         // What a session's first moments take is not for its whole life.
         None => Box::pin(prepare(link, listener, worker, record)).await,
