@@ -127,7 +127,7 @@ async fn serve(link: &Link, listener: &Listener, worker: &Worker, record: &mut R
     let prepared = match listener.direct_pool() {
         Some(pool) => {
             let opening = worker.opening(link);
-            let place = (listener, pool);
+            let place = (listener, &**pool);
             // On the heap for as long as it takes: 280 bytes less for every session that is idle afterwards.
             let found = Box::pin(find_backend(link, place, &opening, worker, record)).await;
             found.map(|_| None)
