@@ -182,7 +182,11 @@ impl Peer {
         } = self.kind
         {
             let denied = ringlane::denied_file(setup);
-            fs::write(&denied, ringlane::denied()).with_context(|| denied.display().to_string())?;
+            // A list does not change with each configuration.
+            if !denied.exists() {
+                fs::write(&denied, ringlane::denied())
+                    .with_context(|| denied.display().to_string())?;
+            }
         }
         if let (Kind::Haproxy(_), Front::Names(names)) = (&self.kind, &setup.front) {
             let map = haproxy::map_file(setup);
