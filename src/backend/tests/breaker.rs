@@ -232,9 +232,13 @@ fn whatever_comes_no_slot_is_lost_and_it_closes_again() {
                 let mut held = Vec::new();
                 for _ in 0..20_000 {
                     let now = at(millis.fetch_add(3, Ordering::Relaxed));
-                    held.extend(breaker.enter(&settings(), now));
-                    if held.len() > 6 {
-                        let place = usize::try_from(random.below(6)).unwrap();
+                    let entered = breaker.enter(&settings(), now);
+                    // Whoever holds all probes and waits for another one would wait to the end.
+                    let is_due = held.len() >= 6 || entered.is_err();
+                    held.extend(entered);
+                    if is_due && !held.is_empty() {
+                        let count = u64::try_from(held.len()).unwrap();
+                        let place = usize::try_from(random.below(count)).unwrap();
                         let permit: Permit = held.swap_remove(place);
                         match random.below(8) {
                             0..4 => permit.failed(now),
