@@ -228,9 +228,12 @@ fn whatever_comes_no_slot_is_lost_and_it_closes_again() {
                 let mut held = Vec::new();
                 for n in 0..20_000 {
                     let now = at(n * 10);
-                    held.extend(breaker.enter(&settings(), now));
-                    if held.len() > 6 {
-                        let place = usize::try_from(random.below(6)).unwrap();
+                    let entered = breaker.enter(&settings(), now);
+                    // Whoever is refused ends one, so that a thread that runs alone comes on, too.
+                    let ends = entered.is_err() || held.len() > 5;
+                    held.extend(entered);
+                    if ends && !held.is_empty() {
+                        let place = usize::try_from(random.below(held.len() as u64)).unwrap();
                         let permit: Permit = held.swap_remove(place);
                         match random.below(8) {
                             0..4 => permit.failed(now),
