@@ -1,7 +1,7 @@
 //! Backends that fail their clients are ejected, and pools that fail are given a rest.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -83,7 +83,11 @@ fn greet(mut stream: &TcpStream, name: &str, mood: u8) {
 
 /// Greets and returns what comes back; empty: the connection was reset or ended.
 fn visit(front: SocketAddr) -> String {
-    let mut stream = TcpStream::connect(front).unwrap();
+    let mut stream = match TcpStream::connect(front) {
+        // The reset was here before this thread was.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => return String::new(),
+        connected => connected.unwrap(),
+    };
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let _ = stream.write_all(b"hello");
     let mut answer = [0; 16];

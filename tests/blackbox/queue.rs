@@ -1,7 +1,7 @@
 //! Limits on the connections of a backend, and the line of those who wait for one.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -69,7 +69,11 @@ impl Clerk {
 
 /// Asks a clerk; returns its answer, empty where the connection was reset.
 fn ask(front: SocketAddr, line: &str) -> String {
-    let mut stream = TcpStream::connect(front).unwrap();
+    let mut stream = match TcpStream::connect(front) {
+        // The reset was here before this thread was.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => return String::new(),
+        connected => connected.unwrap(),
+    };
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut answer = String::new();
     let _ = stream.write_all(format!("{line}\n").as_bytes());
