@@ -152,7 +152,7 @@ fn many_reloads_hold_no_memory_and_no_descriptors() {
     };
     let ringlane = Ringlane::start(&configuration(0));
     let sessions: Vec<_> = (0..5).map(|_| Visit::to(front)).collect();
-    let rounds = number("RINGLANE_RELOADS_MANY", 100);
+    let rounds = number("RINGLANE_RELOADS_MANY", 300);
     let warm = rounds / 2;
     let mut before = (0, 0);
     for step in 1..=rounds {
