@@ -147,13 +147,15 @@ impl Store {
             let access = known.entry(settings).or_insert_with(|| {
                 // Before they are read: what changes afterwards is found at the next look.
                 let looks = looks(settings);
-                if let Some(same) = self.unchanged(settings, &looks, now) {
+                let same = self.unchanged(settings, &looks);
+                let young_until = same.map_or(now + SETTLE, |same| same.young_until);
+                if let Some(same) = same.filter(|same| now >= same.young_until) {
                     let access = Arc::clone(&same.access);
                     watched.push(Watched {
                         access: Arc::clone(&access),
                         owner: shown(&place),
                         looks,
-                        young_until: same.young_until,
+                        young_until,
                         trouble: None,
                     });
                     return Some(access);
@@ -169,7 +171,7 @@ impl Store {
                                 access: Arc::clone(&access),
                                 owner: shown(&place),
                                 looks,
-                                young_until: now + SETTLE,
+                                young_until,
                                 trouble: None,
                             });
                         }
@@ -199,18 +201,10 @@ impl Store {
     }
 
     /// The lists in force with these settings, if their files look as they did when they were read.
-    fn unchanged(
-        &self,
-        settings: &model::Access,
-        looks: &[Option<Look>],
-        now: Instant,
-    ) -> Option<&Watched> {
-        let settled = |watched: &&Watched| {
-            watched.trouble.is_none() && now >= watched.young_until && watched.looks == looks
-        };
+    fn unchanged(&self, settings: &model::Access, looks: &[Option<Look>]) -> Option<&Watched> {
         let mut watched = self.watched.iter();
         let same = watched.find(|watched| watched.access.settings == *settings)?;
-        Some(same).filter(settled)
+        Some(same).filter(|same| same.trouble.is_none() && same.looks == looks)
     }
 
     /// Puts in force what was prepared; the snapshot has been built with it.
@@ -473,6 +467,9 @@ mod tests {
         // So young a file could have changed without looking different.
         let (is_same, ..) = again(&store, begun + SETTLE / 2);
         assert!(!is_same);
+        // Reloads in between do not make it younger.
+        let (.., prepared) = again(&store, begun + SETTLE / 2);
+        store.commit(prepared, begun + SETTLE / 2);
         let settled = begun + SETTLE;
         let (is_same, admits, prepared) = again(&store, settled);
         assert!(is_same && !admits);
