@@ -9,7 +9,7 @@ use super::{Answers, Offer, Pool, PoolLive, Ranked, Snapshot};
 use crate::backend::{self, Backend, BackendId, Standing, State};
 use crate::balance::Member;
 use crate::base::address::{Address, Endpoint};
-use crate::base::clock::{Instant, now};
+use crate::base::clock::Instant;
 use crate::config::model::{self, Health, Initial};
 use crate::tls::ServerName;
 
@@ -33,11 +33,7 @@ impl Registries {
                 let new = Backend::in_line(id, Arc::clone(&live.queue), Arc::clone(&live.ejector));
                 new.set_limit(backend.max_connections);
                 new.set_state(at_first(pool.health.as_ref()));
-                let new = Arc::new(new);
-                if self.has_begun {
-                    new.became_usable(now());
-                }
-                new
+                Arc::new(new)
             };
             Member {
                 backend: known.unwrap_or_else(|| backend_of(id)),
@@ -78,13 +74,27 @@ impl Registries {
     }
 }
 
+impl Registries {
+    /// Lets backends begin slowly that come beside others.
+    pub(super) fn greet(&self, snapshot: &Snapshot, now: Instant) {
+        let members = snapshot.pools.iter();
+        let backends = members.flat_map(|pool| pool.balancer.members());
+        for Member { backend, .. } in backends {
+            let known = self.backends.find(backend.id());
+            if !known.is_some_and(|known| Arc::ptr_eq(&known, backend)) {
+                backend.became_usable(now);
+            }
+        }
+    }
+}
+
 impl Pool {
     /// Puts in force what outlives the snapshot, and lets those go who no longer need to wait.
-    pub(super) fn come_into_force(&self) {
+    pub(super) fn come_into_force(&self, now: Instant) {
         let members = self.balancer.members();
         let returns = |member: &&Member| member.backend.standing() == Standing::Removed;
         for member in members.iter().filter(returns) {
-            welcome(&member.backend, self.health.as_deref());
+            welcome(&member.backend, self.health.as_deref(), now);
         }
         for (member, limit) in members.iter().zip(&self.limits) {
             member.backend.set_limit(*limit);
@@ -95,7 +105,7 @@ impl Pool {
         };
         self.live.queue.set_members(open());
         self.live.queue.set_all_down(self.balancer.all_down());
-        self.live.ejector.set(self.outliers, open(), now());
+        self.live.ejector.set(self.outliers, open(), now);
         self.live.breaker.set(self.breaker.as_ref());
         open()
             .filter(|backend| backend.is_up() && !backend.has_failed())
@@ -154,12 +164,12 @@ const fn at_first(health: Option<&Health>) -> State {
 
 /// Begins anew with one that had left the configuration and is known only by the sessions that it still has:
 /// nobody has probed it meanwhile.
-fn welcome(backend: &Arc<Backend>, health: Option<&Health>) {
+fn welcome(backend: &Arc<Backend>, health: Option<&Health>, now: Instant) {
     // Its sessions have nothing to do with that, so it does not go down.
     if at_first(health) != State::Up {
         backend.set_state(State::Unchecked);
     }
-    backend.became_usable(now());
+    backend.became_usable(now);
 }
 
 /// One of the backends that a host name stands for.

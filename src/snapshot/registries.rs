@@ -26,7 +26,7 @@ pub struct Registries {
     guards: Guards,
     metrics: Arc<metrics::Registry>,
     /// A configuration is in force: a backend that comes now comes beside others.
-    pub(super) has_begun: bool,
+    has_begun: bool,
 }
 
 /// What was made of the files that a model names.
@@ -105,6 +105,9 @@ impl Registries {
     ///
     /// Returns the backends whose sessions workers are to look at: they have left, or come back.
     pub fn adopt(&mut self, snapshot: &Snapshot, now: Instant) -> Vec<Arc<Backend>> {
+        if self.has_begun {
+            self.greet(snapshot, now);
+        }
         self.has_begun = true;
         self.backends.reconcile(
             snapshot
@@ -114,7 +117,7 @@ impl Registries {
                 .map(|member| &member.backend),
         );
         for pool in &snapshot.pools {
-            pool.come_into_force();
+            pool.come_into_force(now);
         }
         let changed = stand(snapshot, &self.backends, now);
         // A pool that left may still have sessions, and may come back to them.
