@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::sync::Arc;
 
+use ringlane::base::clock::Instant;
 use ringlane::config::model::Model;
 use ringlane::config::{Machine, parse};
 use ringlane::limits::store::Lists;
@@ -73,7 +74,7 @@ fn rebuild(shape: Shape) -> impl FnMut() -> usize {
     let model = Arc::new(model(&shape));
     let mut registries = registries();
     let running = snapshot(&registries, &model, 1);
-    registries.adopt(&running, ringlane::base::clock::now());
+    registries.adopt(&running, Instant::from_millis(1));
     move || {
         let version = running.version + 1;
         let snapshot = snapshot(&registries, &model, version);
