@@ -18,7 +18,7 @@ use super::rate::SourceRate;
 use super::seam::{Session, SessionFault};
 use super::server::{self, Serving};
 use super::tickets::TicketKeys;
-use crate::config::model::{PoolSni, PoolTls, Termination, TlsVersion};
+use crate::config::model::{PoolTls, Termination, TlsVersion};
 
 /// Everything about TLS of one configuration, by the names of listeners and pools.
 #[derive(Clone, Debug, Default)]
@@ -160,11 +160,6 @@ impl Encrypting {
         own: Option<&ServerName<'static>>,
     ) -> Option<ServerName<'static>> {
         client::name(&self.settings.sni, asked, own)
-    }
-
-    /// Whether the name depends on the one that the client asked for.
-    pub const fn asks_as_the_client(&self) -> bool {
-        matches!(self.settings.sni, PoolSni::Client)
     }
 
     /// What we show, for the metrics.

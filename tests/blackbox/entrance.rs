@@ -2,14 +2,12 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::io::Errno;
-
-use crate::support::{Echo, PATIENCE, Ringlane, address, binary, eventually};
+use crate::support::load::knock;
+use crate::support::{Echo, Ringlane, address, binary, eventually};
 
 /// Asks for `a.example`.
 const NAMED: &str = "openssl-tls13";
@@ -24,19 +22,7 @@ fn hello(name: &str) -> Vec<u8> {
 }
 
 fn connect(source: u8, front: SocketAddr) -> TcpStream {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    let from: IpAddr = Ipv4Addr::new(127, 90, 0, source).into();
-    bind(socket.as_fd(), &SocketAddr::new(from, 0)).unwrap();
-    let connected = connect(socket.as_fd(), &front);
-    assert!(
-        matches!(connected, Ok(()) | Err(Errno::CONNRESET)),
-        "{connected:?}"
-    );
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
+    knock(front, Ipv4Addr::new(127, 90, 0, source))
 }
 
 /// A client that says this: `Ok` with its connection if the backend has sent it back.

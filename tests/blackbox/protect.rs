@@ -2,32 +2,18 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::accept::limit_descriptors;
-use crate::support::{Echo, PATIENCE, Ringlane, address, binary, eventually};
+use crate::support::load::knock;
+use crate::support::{Echo, Ringlane, address, binary, eventually};
 
 /// A connection from this loopback address.
 fn connect(from: [u8; 4], front: SocketAddr) -> TcpStream {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    let from: IpAddr = Ipv4Addr::from(from).into();
-    bind(socket.as_fd(), &SocketAddr::new(from, 0)).unwrap();
-    // Who is turned away may learn it before the call is over.
-    let connected = connect(socket.as_fd(), &front);
-    assert!(
-        matches!(connected, Ok(()) | Err(Errno::CONNRESET)),
-        "{connected:?}"
-    );
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
+    knock(front, from.into())
 }
 
 /// What becomes of a client that says something.

@@ -4,7 +4,7 @@ use super::Kind::{
     self, Choice, Flag, List, Number, OneOrList, Size, Table, TableOrOff, Tables, Time,
 };
 use super::Preset::{self, Empty, Required, Unset};
-use super::limits::{CONNECTIONS_MAX, LIMITS};
+use super::limits::{ALLOW_FILE, CONNECTIONS_MAX, DENY_FILE, LIMITS};
 use super::proxy::RECEIVE;
 use super::routes::ROUTE;
 use super::tls::TERMINATION;
@@ -95,24 +95,14 @@ pub(super) static LISTENER: Section = Section {
             Empty,
             "Networks of clients that are let in; everybody if there are none here and no `allow_file`.",
         ),
-        key(
-            "allow_file",
-            Kind::Text(&text::FILE),
-            Unset,
-            "A file with more of them, one a line; watched and read again when it changes.",
-        ),
+        ALLOW_FILE,
         key(
             "deny",
             List(&Kind::Text(&text::NETWORK)),
             Empty,
             "Networks of clients that are refused; a smaller network in `allow` is let in.",
         ),
-        key(
-            "deny_file",
-            Kind::Text(&text::FILE),
-            Unset,
-            "A file with more of them, one a line; watched and read again when it changes.",
-        ),
+        DENY_FILE,
         key(
             "max_connections",
             Number(0, CONNECTIONS_MAX),

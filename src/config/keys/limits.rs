@@ -2,11 +2,26 @@
 
 use super::Kind::{self, Flag, List, Number};
 use super::Preset::{self, Empty, Unset};
-use super::{Section, key};
+use super::{Key, Section, key};
 use crate::config::text;
 
 /// More connections than a machine has descriptors for, and what a counter of a source holds.
 pub(super) const CONNECTIONS_MAX: u32 = 1_000_000;
+
+/// Beside `allow`, of a listener and of a route.
+pub(super) const ALLOW_FILE: Key = file("allow_file");
+
+/// Beside `deny`, likewise.
+pub(super) const DENY_FILE: Key = file("deny_file");
+
+const fn file(name: &'static str) -> Key {
+    key(
+        name,
+        Kind::Text(&text::FILE),
+        Unset,
+        "A file with more of them, one a line; watched and read again when it changes.",
+    )
+}
 
 pub(super) static LIMITS: Section = Section {
     title: "`limits`",

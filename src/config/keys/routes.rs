@@ -2,7 +2,7 @@
 
 use super::Kind::{self, Flag, Number, OneOrList, Table};
 use super::Preset::{self, Unset};
-use super::limits::{CONNECTIONS_MAX, LIMITS};
+use super::limits::{ALLOW_FILE, CONNECTIONS_MAX, DENY_FILE, LIMITS};
 use super::{Section, key};
 use crate::config::text;
 
@@ -90,24 +90,14 @@ pub(super) static ROUTE: Section = Section {
             Unset,
             "Networks whose clients may take the route, as for the listener; others are refused.",
         ),
-        key(
-            "allow_file",
-            Kind::Text(&text::FILE),
-            Unset,
-            "A file with more of them, one a line; watched and read again when it changes.",
-        ),
+        ALLOW_FILE,
         key(
             "deny",
             OneOrList(&Kind::Text(&text::NETWORK)),
             Unset,
             "Networks whose clients may not; a smaller network in `allow` may.",
         ),
-        key(
-            "deny_file",
-            Kind::Text(&text::FILE),
-            Unset,
-            "A file with more of them, one a line; watched and read again when it changes.",
-        ),
+        DENY_FILE,
         key(
             "max_connections",
             Number(0, CONNECTIONS_MAX),

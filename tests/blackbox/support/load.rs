@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -119,6 +119,18 @@ pub(crate) fn connect(front: SocketAddr, source: Option<IpAddr>) -> io::Result<T
     }
     socket.connect_timeout(&front.into(), PATIENCE)?;
     Ok(socket.into())
+}
+
+/// The same for a client that may be turned away: it may learn that before the call is over.
+pub(crate) fn knock(front: SocketAddr, source: Ipv4Addr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    match socket.connect(&front.into()) {
+        Ok(()) => {}
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}"),
+    }
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.into()
 }
 
 /// Clients that connect, speak and close, one after the other, until told to stop.
