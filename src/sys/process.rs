@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The cores that this process may run on, ascending.
@@ -29,8 +29,9 @@ pub fn pin_to(core: usize) -> io::Result<()> {
 /// are there that should not, since a thread inherits it.
 pub fn yield_to_others() {
     const NICE: i32 = 10;
-    // For the calling thread alone on Linux; where that is refused, it takes its share as before.
-    let _ = setpriority_process(None, NICE);
+    // Below whatever the process was started with; for the calling thread alone on Linux. Where that is
+    // refused, it takes its share as before.
+    let _ = nice(NICE);
 }
 
 /// Raises the descriptor limit as far as it goes.

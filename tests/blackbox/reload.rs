@@ -130,6 +130,33 @@ fn unchanged_addresses_keep_their_sockets() {
 }
 
 #[test]
+fn reloads_give_way_to_workers() {
+    let front = address();
+    let echo = Named::start("one");
+    let ringlane = Ringlane::start(&service("stable", front, &[echo.address]));
+    let nice = |task: &str| -> i64 {
+        let stat = fs::read_to_string(format!("{task}/stat")).unwrap();
+        // What follows the name begins with the third field; this is the nineteenth (proc(5)).
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        fields.split_whitespace().nth(16).unwrap().parse().unwrap()
+    };
+    let tasks = format!("/proc/{}/task", ringlane.pid());
+    let named = |task: &str| fs::read_to_string(format!("{task}/comm")).unwrap();
+    let all: Vec<String> = fs::read_dir(&tasks)
+        .unwrap()
+        .map(|task| task.unwrap().path().display().to_string())
+        .collect();
+    let workers = all.iter().filter(|task| named(task).starts_with("worker"));
+    let workers: Vec<i64> = workers.map(|task| nice(task)).collect();
+    assert!(!workers.is_empty());
+    let main = format!("{tasks}/{}", ringlane.pid());
+    eventually("the main thread is below all workers", || {
+        let expected = workers.iter().map(|worker| (worker + 10).min(19));
+        expected.max().filter(|expected| nice(&main) == *expected)
+    });
+}
+
+#[test]
 fn many_reloads_hold_no_memory_and_no_descriptors() {
     let backend = Named::start("one");
     let front = address();
